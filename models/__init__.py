@@ -1,0 +1,1 @@
+"""What sees death in a patch."""

@@ -1,0 +1,1 @@
+"""Everything about a plate that is not an opinion: images, layout, stored results."""

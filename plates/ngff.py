@@ -1,0 +1,159 @@
+"""OME-Zarr 0.5 metadata of plates, wells, images and labels, as plain dictionaries.
+
+The layout is that of the OME-NGFF specification 0.5 (https://ngff.openmicroscopy.org/0.5/). Readers
+disagree on the corners of it: what is written here is the part that napari-ome-zarr, ome-zarr-py, ngio and
+vizarr all read.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .errors import StoreError
+
+VERSION = "0.5"
+AXES = ("t", "c", "z", "y", "x")
+
+_WELL = re.compile(r"([A-Z]{1,2})(\d{1,2})")
+
+
+def plate_attributes(
+    name: str, *, wells: Sequence[str], rows: int, columns: int, fields: int
+) -> dict[str, Any]:
+    """Attributes of a plate's root group: all rows and columns of the format, and the wells imaged."""
+    return _versioned(
+        plate={
+            "name": name,
+            "rows": [{"name": row_name(row)} for row in range(rows)],
+            "columns": [{"name": str(column + 1)} for column in range(columns)],
+            "wells": [
+                {"path": well_path(well), "rowIndex": row, "columnIndex": column}
+                for well in wells
+                for row, column in [well_position(well)]
+            ],
+            "field_count": fields,
+            "version": VERSION,
+        }
+    )
+
+
+def well_attributes(fields: int) -> dict[str, Any]:
+    """Attributes of a well group: its fields, numbered from 0."""
+    return _versioned(well={"images": [{"path": str(field)} for field in range(fields)], "version": VERSION})
+
+
+def image_attributes(
+    name: str,
+    *,
+    scales: Sequence[Sequence[float]],
+    channels: Sequence[str],
+    window: tuple[int, int],
+    downscaling: str,
+) -> dict[str, Any]:
+    """Attributes of an image group.
+
+    Parameters
+    ----------
+    scales
+        Per level, finest first: hours, channels, and um along z, y and x a sample.
+    window
+        Contrast limits for viewers, in stored units.
+    downscaling
+        How coarser levels are made.
+    """
+    return _versioned(
+        multiscales=[_multiscale(name, scales=scales, downscaling=downscaling)],
+        omero={
+            "channels": [
+                {
+                    "label": channel,
+                    "color": "FFFFFF",
+                    "active": True,
+                    "window": {"min": 0, "max": 65535, "start": window[0], "end": window[1]},
+                }
+                for channel in channels
+            ]
+        },
+    )
+
+
+def labels_attributes(names: Sequence[str]) -> dict[str, Any]:
+    """Attributes of the group that lists an image's label images."""
+    return _versioned(labels=list(names))
+
+
+def label_attributes(
+    name: str, *, scales: Sequence[Sequence[float]], values: Mapping[int, tuple[str, str]]
+) -> dict[str, Any]:
+    """Attributes of a label image, which has as many levels as the image it lies on.
+
+    Parameters
+    ----------
+    values
+        Label value -> (what it means, its colour as ``#RRGGBB``).
+    """
+    return _versioned(
+        multiscales=[_multiscale(name, scales=scales, downscaling="nearest")],
+        **{
+            "image-label": {
+                "colors": [
+                    {"label-value": value, "rgba": [*bytes.fromhex(colour.lstrip("#")), 255]}
+                    for value, (_, colour) in values.items()
+                ],
+                "properties": [
+                    {"label-value": value, "state": meaning} for value, (meaning, _) in values.items()
+                ],
+                "source": {"image": "../../"},
+            }
+        },
+    )
+
+
+def well_path(well: str) -> str:
+    """``"A01"`` -> ``"A/1"``."""
+    row, column = well_position(well)
+    return f"{row_name(row)}/{column + 1}"
+
+
+def well_position(well: str) -> tuple[int, int]:
+    """Row and column of a well, counted from 0: ``"B03"`` -> ``(1, 2)``; 1536-well plates end at AF48."""
+    match = _WELL.fullmatch(well)
+    if match is None or int(match[2]) == 0:
+        raise StoreError(f"{well!r} is not a well; expected a row letter and a column number such as 'A01'")
+    row = 0
+    for letter in match[1]:
+        row = row * 26 + string.ascii_uppercase.index(letter) + 1
+    return row - 1, int(match[2]) - 1
+
+
+def row_name(row: int) -> str:
+    """0 -> ``"A"``, 25 -> ``"Z"``, 26 -> ``"AA"``."""
+    letters = string.ascii_uppercase
+    return letters[row] if row < 26 else letters[row // 26 - 1] + letters[row % 26]
+
+
+def _multiscale(name: str, *, scales: Sequence[Sequence[float]], downscaling: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": downscaling,
+        "axes": [
+            {"name": "t", "type": "time", "unit": "hour"},
+            {"name": "c", "type": "channel"},
+            *({"name": axis, "type": "space", "unit": "micrometer"} for axis in AXES[2:]),
+        ],
+        "datasets": [
+            {
+                "path": str(level),
+                "coordinateTransformations": [{"type": "scale", "scale": [float(step) for step in scale]}],
+            }
+            for level, scale in enumerate(scales)
+        ],
+    }
+
+
+def _versioned(**metadata: Any) -> dict[str, Any]:
+    """The one place that knows under which key and version the metadata lies."""
+    return {"ome": {"version": VERSION, **metadata}}

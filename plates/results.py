@@ -1,0 +1,143 @@
+"""Named results kept beside the plate, each with its provenance, each there whole or not at all.
+
+Results lie in ``P012.results.zarr`` beside ``P012.zarr`` and not inside it: readers of OME-Zarr plates take
+a foreign group for a row of wells. Every result is readable with plain
+``xarray.open_dataset(path, group=name, engine="zarr", consolidated=False)``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import MissingInputError, StoreError
+from .shards import write_text
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_SUFFIX = ".results.zarr"
+_ONE_CHUNK_BYTES = 1 << 26
+_COMMANDS = {"layout": "ingest", "fields": "ingest", "probabilities": "classify"}
+
+
+def results_path(plate_path: Path) -> Path:
+    """``P012.zarr`` -> ``P012.results.zarr``; a path of results is returned as it is."""
+    plate_path = Path(plate_path)
+    if plate_path.name.endswith(_SUFFIX):
+        return plate_path
+    return plate_path.with_name(plate_path.name.removesuffix(".zarr") + _SUFFIX)
+
+
+def write_result(path: Path, name: str, dataset: xr.Dataset, *, provenance: Mapping[str, Any]) -> None:
+    """Write a result under its name, replacing an earlier one.
+
+    It is written beside the store and renamed into it, so that an interruption leaves the earlier result or
+    none, never half of one.
+
+    Parameters
+    ----------
+    path
+        The plate, or its results.
+    name
+        Name of the result, such as ``"fractions"``.
+    dataset
+        Text may be of any dtype; it is stored as variable-length strings, missing text as ``""``.
+    provenance
+        What made the result; kept as the attribute ``provenance`` (JSON text).
+    """
+    store = results_path(path)
+    if not name.isidentifier():
+        raise StoreError(f"{store}: {name!r} cannot name a result; expected a plain word")
+    if not (store / "zarr.json").exists():
+        write_text(
+            store / "zarr.json", json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})
+        )
+    prepared = _with_plain_text(dataset)
+    prepared.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True, default=str)
+    temporary = store.with_name(f"{store.name}.{name}.{os.getpid()}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        prepared.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False, encoding=_encoding(prepared))
+        _replace_folder(temporary, store / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_result(path: Path, name: str) -> xr.Dataset:
+    """Result as a dataset in memory.
+
+    Raises
+    ------
+    MissingInputError
+        It was not made yet; the message names the command that makes it.
+    StoreError
+        It is there but damaged.
+    """
+    import xarray as xr
+
+    store = results_path(path)
+    if not has_result(store, name):
+        raise MissingInputError(
+            f"{store}: there is no result {name!r} yet. Run `tomoscreen {_COMMANDS.get(name, 'analyse')}` "
+            "first."
+        )
+    try:
+        with xr.open_dataset(store, group=name, engine="zarr", consolidated=False) as stored:
+            return _with_plain_text(stored.load())
+    except (ValueError, RuntimeError, OSError, KeyError) as error:
+        raise StoreError(
+            f"{store}: the result {name!r} is damaged ({error}). Delete {store / name} and run "
+            f"`tomoscreen {_COMMANDS.get(name, 'analyse')}` again."
+        ) from error
+
+
+def has_result(path: Path, name: str) -> bool:
+    """Whether a result of that name is there."""
+    return (results_path(path) / name / "zarr.json").exists()
+
+
+def _with_plain_text(dataset: xr.Dataset) -> xr.Dataset:
+    """Copy with text as objects: fixed-width strings have no specification in Zarr and warn."""
+    prepared = dataset.copy()
+    for name, variable in dataset.variables.items():
+        # pandas' text columns come with a dtype that is not numpy's
+        if not isinstance(variable.dtype, np.dtype) or variable.dtype.kind in "UTO":
+            values = np.asarray(variable.values, dtype=object)
+            text = np.empty(values.shape, dtype=object)
+            text[...] = np.vectorize(_plain, otypes=[object])(values) if values.size else values
+            prepared = prepared.assign({name: (variable.dims, text, variable.attrs)})
+            if name in dataset.coords:
+                prepared = prepared.set_coords(name)
+    for variable in prepared.variables.values():
+        variable.encoding = {}
+    return prepared
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None or value != value else str(value)
+
+
+def _encoding(dataset: xr.Dataset) -> dict[Any, dict[str, Any]]:
+    """One chunk a variable where it is small: a result is read whole, and files cost more than bytes."""
+    return {
+        name: {"chunks": variable.shape}
+        for name, variable in dataset.variables.items()
+        if variable.size and variable.nbytes <= _ONE_CHUNK_BYTES
+    }
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    """Folders cannot replace each other in one step: between the two the result is absent, not mixed."""
+    old = new.with_name(new.name.replace(".partial", ".old.partial"))
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

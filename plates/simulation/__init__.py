@@ -1,0 +1,1 @@
+"""A whole plate whose answers are known, written as the instrument writes it."""

@@ -1,0 +1,1 @@
+"""Pages to read: they draw what is stored and compute nothing."""

@@ -1,0 +1,190 @@
+"""The wide field as in the study's Figure 1: a grey projection, patches tinted by state, a bar of probabilities in each.
+
+The picture and what is drawn over it stay apart: the overlay is SVG made from the stored probabilities, so it
+can be switched off, and it is sharp at any size.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from markupsafe import Markup
+from PIL import Image
+
+from plates.states import COLOURS, LETTERS, STATES
+from plates.store import Plate
+
+from .tables import wells_of
+
+PICTURE_PX = 640
+QUALITY = 65
+# grey window relative to the medium: the medium dark but not black, droplets white
+INDEX_LOW, INDEX_HIGH = -0.004, 0.050
+COUNTS_PER_INDEX = 10_000
+OUTLINE = 'stroke-width="2" vector-effect="non-scaling-stroke"'
+BAR_BELOW = 0.11  # share of a patch's height
+SCALE_BARS = (5, 10, 20, 50, 100, 200, 500)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One field at one timepoint, chosen for the gallery.
+
+    `title` is what stands above the picture, `why` the part of the rule that chose it.
+    """
+
+    well: str
+    field: int
+    timepoint: int
+    title: str
+    why: str
+
+
+def default_scenes(
+    layout: xr.Dataset, status: xr.DataArray, *, compounds: Sequence[str], timepoint: int, limit: int
+) -> list[Scene]:
+    """One vehicle well, one well of each positive control, then the top-dose well of each compound in the given order.
+
+    Parameters
+    ----------
+    layout
+        The stored `layout` result.
+    status
+        `status` of the stored `probabilities`: (well, field, timepoint), 1 where done. The first field that is
+        done is shown; a well without one gives way to the next of its kind.
+    compounds
+        Compounds in the order of the ranking.
+    limit
+        The most scenes to choose.
+    """
+    done = status.isel(timepoint=timepoint).transpose("well", "field").values == 1
+    control, inducer, compound = (layout[name].values for name in ("control", "inducer", "compound"))
+    dose = layout["dose"].values.astype(float)
+    wanted = [("vehicle", "vehicle control", np.flatnonzero(control == "negative"))]
+    for name in sorted(set(inducer[control == "positive"])):
+        wells = np.flatnonzero((control == "positive") & (inducer == name))
+        wanted.append((str(compound[wells[0]]), f"positive control {name}".strip(), wells))
+    for name in compounds:
+        wells = wells_of(layout, name)
+        if len(wells):
+            wanted.append((name, "top dose", wells[dose[wells] == dose[wells].max()]))
+    scenes = []
+    for title, why, wells in wanted:
+        usable = wells[done[wells].any(axis=1)] if len(wells) else wells
+        if len(usable):
+            well = int(usable[0])
+            scenes.append(
+                Scene(
+                    well=str(layout["well"].values[well]),
+                    field=int(status["field"].values[np.flatnonzero(done[well])[0]]),
+                    timepoint=timepoint,
+                    title=title,
+                    why=why,
+                )
+            )
+    return scenes[:limit]
+
+
+def picture(plate: Plate, scene: Scene, *, timepoint: int, medium_index: float) -> str:
+    """The projection of a scene as a grey WebP data address, at most 640 px wide.
+
+    All pictures of a page share one window of refractive index about the medium, so their greys compare.
+    Voxels that were not reconstructed are black.
+    """
+    level = 0
+    counts = plate.thumbnail(scene.well, field=scene.field, timepoint=timepoint, level=0)
+    while max(counts.shape) >= 2 * PICTURE_PX:
+        level += 1
+        counts = plate.thumbnail(scene.well, field=scene.field, timepoint=timepoint, level=level)
+    index = counts.astype(np.float32) / COUNTS_PER_INDEX - medium_index
+    grey = np.clip((index - INDEX_LOW) / (INDEX_HIGH - INDEX_LOW), 0, 1) * 255
+    grey[counts == 0] = 0
+    image = Image.fromarray(grey.astype(np.uint8))
+    image.thumbnail((PICTURE_PX, PICTURE_PX), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=QUALITY, method=6)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def overlay(probability: xr.DataArray, *, size_um: tuple[float, float], label: str) -> Markup:
+    """Patches over a field: tint, outline and letter of the most probable state, and the five probabilities as a bar.
+
+    Parameters
+    ----------
+    probability
+        (py, px, state) with coordinates `py_um`, `px_um`; NaN for background, which stays clear.
+    size_um
+        Height and width of the field.
+    label
+        What the picture shows, for those who cannot see it.
+
+    Notes
+    -----
+    Where windows overlap, each is drawn as the square around its centre that is nearer to it than to any other.
+    """
+    values = probability.transpose("py", "px", "state").values
+    tops, heights = _tiles(probability["py_um"].values, size_um[0], float(probability.attrs["patch_um"]))
+    lefts, widths = _tiles(probability["px_um"].values, size_um[1], float(probability.attrs["patch_um"]))
+    squares: dict[str, list[str]] = {state: [] for state in STATES}
+    bars: dict[str, list[str]] = {state: [] for state in STATES}
+    letters: dict[str, list[tuple[int, int]]] = {state: [] for state in STATES}
+    grounds = []
+    size = max(24, min(46, round(min(*heights, *widths) / 5)))
+    for row, column in np.argwhere(np.isfinite(values[..., 0])):
+        x, y, width, height = lefts[column], tops[row], widths[column], heights[row]
+        state = STATES[int(np.argmax(values[row, column]))]
+        squares[state].append(f"M{x + 3} {y + 3}h{width - 6}v{height - 6}h-{width - 6}z")
+        letters[state].append((x + 14, y + 10 + size))
+        bar_height = round(height * BAR_BELOW)
+        edges = x + 10 + np.rint(np.concatenate([[0], np.cumsum(values[row, column])]) * (width - 20)).astype(int)
+        bar_top = y + height - bar_height - 10
+        grounds.append(f"M{x + 8} {bar_top - 2}h{width - 16}v{bar_height + 4}h-{width - 16}z")
+        for name, start, stop in zip(STATES, edges[:-1], edges[1:], strict=True):
+            if stop > start:
+                bars[name].append(f"M{start} {bar_top}H{stop}v{bar_height}H{start}z")
+    parts = []
+    for state in STATES:
+        if squares[state]:
+            colour, path = COLOURS[state], "".join(squares[state])
+            parts.append(f'<path d="{path}" fill="{colour}" fill-opacity=".2" stroke="{colour}" {OUTLINE}/>')
+    parts.append(f'<path d="{"".join(grounds)}" fill="#fff"/>')
+    parts += [f'<path d="{"".join(bars[state])}" fill="{COLOURS[state]}"/>' for state in STATES if bars[state]]
+    parts += [_letters(state, letters[state], size) for state in STATES if letters[state]]
+    width, height = round(size_um[1] * 10), round(size_um[0] * 10)
+    head = Markup('<svg class="over" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, label)
+    return head + Markup("".join(parts) + "</svg>")
+
+
+def scale_bar(*, size_um: tuple[float, float]) -> Markup:
+    """A bar of a round length near a fifth of the field's width, bottom right, on its own dark ground."""
+    width, height = round(size_um[1] * 10), round(size_um[0] * 10)
+    length = max((bar for bar in SCALE_BARS if bar <= size_um[1] / 4), default=SCALE_BARS[0])
+    x, y, unit = width - length * 10 - width // 40, height - height // 40, width / 100
+    return Markup(
+        f'<svg class="scale" viewBox="0 0 {width} {height}" aria-hidden="true">'
+        f'<rect x="{x - unit:g}" y="{y - 6.4 * unit:g}" width="{length * 10 + 2 * unit:g}" height="{7.4 * unit:g}" '
+        f'fill="#000" fill-opacity=".6"/><rect x="{x}" y="{y - 1.2 * unit:g}" width="{length * 10}" '
+        f'height="{1.2 * unit:g}" fill="#fff"/><text x="{x + length * 5}" y="{y - 2.2 * unit:g}" '
+        f'font-size="{4 * unit:g}" text-anchor="middle" fill="#fff">{length} µm</text></svg>'
+    )
+
+
+def _tiles(centres_um: np.ndarray, size_um: float, patch_um: float) -> tuple[list[int], list[int]]:
+    """Starts and lengths in tenths of a micrometre of the strips that share a field out among patch centres."""
+    centres = np.asarray(centres_um, dtype=float)
+    middles = (centres[:-1] + centres[1:]) / 2
+    edges = np.concatenate([[max(centres[0] - patch_um / 2, 0)], middles, [min(centres[-1] + patch_um / 2, size_um)]])
+    starts = np.rint(edges * 10).astype(int)
+    return starts[:-1].tolist(), np.diff(starts).tolist()
+
+
+def _letters(state: str, places: list[tuple[int, int]], size: int) -> str:
+    """All letters of a state as one text element: the lists of x and y place its glyphs one by one."""
+    xs, ys = (" ".join(str(place[axis]) for place in places) for axis in (0, 1))
+    return (
+        f'<text x="{xs}" y="{ys}" font-size="{size}" font-weight="700" fill="#fff" stroke="#000" stroke-width="5" '
+        f'paint-order="stroke">{LETTERS[state] * len(places)}</text>'
+    )

@@ -1,0 +1,142 @@
+"""Stored numbers as a reader wants to see them: few digits, a unit, the doubt, and words where no number exists."""
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from plates.states import STATES
+
+MICROMOLAR = "\N{MICRO SIGN}M"
+NOTHING = "\N{EM DASH}"
+LONGEST_NAME = 60
+# what can be read on each state's colour
+LETTER_INKS = {state: "#ffffff" if state == "necrosis" else "#111111" for state in STATES}
+
+
+def ec50(fit: Mapping[str, Any]) -> str:
+    """Tell a potency: a number with its interval, or in words why there is none.
+
+    Parameters
+    ----------
+    fit
+        One stored fit: `status`, `ec50`, `ec50_low`, `ec50_high` and the tested range `dose_min`, `dose_max`,
+        all in micromolar; NaN where absent, infinite where an interval has no end.
+    """
+    status = str(fit["status"])
+    if has_ec50(fit):
+        return f"EC50 {concentration(fit['ec50'])} ({ec50_interval(fit)})"
+    if status == "above_range":
+        return f"not determined, EC50 > {concentration(_first_finite(fit['ec50_low'], fit['dose_max']))}"
+    if status == "below_range":
+        return f"not determined, EC50 < {concentration(_first_finite(fit['ec50_high'], fit['dose_min']))}"
+    if status == "no_effect":
+        return f"no effect up to {concentration(fit['dose_max'])}"
+    reason = {
+        "inverse": "fewer deaths than under vehicle",
+        "single_point": "only the highest dose acts",
+        "not_fitted": "too few doses or wells for a curve",
+    }.get(status, plain(status.replace("_", " ")))
+    return f"not determined: {reason}"
+
+
+def has_ec50(fit: Mapping[str, Any]) -> bool:
+    """Whether a stored fit holds a potency that may be printed as a number and drawn as a curve."""
+    return str(fit["status"]) == "quantified" and math.isfinite(fit["ec50"])
+
+
+def ec50_interval(fit: Mapping[str, Any]) -> str:
+    """The interval of a potency in micromolar; an end that the data do not bound is said to be open."""
+    low, high = float(fit["ec50_low"]), float(fit["ec50_high"])
+    if math.isfinite(low) and low > 0 and math.isfinite(high):
+        return f"{number(low)} to {number(high)}"
+    if math.isfinite(low) and low > 0:
+        return f"above {number(low)}, no upper bound"
+    if math.isfinite(high):
+        return f"below {number(high)}, no lower bound"
+    return "interval unbounded"
+
+
+def half_time(row: Mapping[str, Any]) -> str:
+    """When half of a compound's deaths had happened, with its interval; words where the frames do not tell.
+
+    Parameters
+    ----------
+    row
+        One ranked compound: `t_half`, `t_half_low`, `t_half_high` in hours and `t_half_status`.
+    """
+    if str(row["t_half_status"]) == "before_first":
+        return "by the first frame"
+    low, high = float(row["t_half_low"]), float(row["t_half_high"])
+    return hours(row["t_half"]) + (f" ({between(low, high)})" if math.isfinite(low) and math.isfinite(high) else "")
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with a few significant digits and no exponent where it can be avoided; a dash for NaN."""
+    value = float(value)
+    if math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "unbounded"
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def concentration(value: float) -> str:
+    """A dose stored in micromolar, with the unit a chemist would write."""
+    value = float(value)
+    if not math.isfinite(value):
+        return number(value)
+    if 0 < value < 0.1:
+        return f"{number(value * 1000)} nM"
+    if value >= 1000:
+        return f"{number(value / 1000)} mM"
+    return f"{number(value)} {MICROMOLAR}"
+
+
+def percent(fraction: float, digits: int = 0) -> str:
+    """A fraction of one as percent; a dash for NaN."""
+    return NOTHING if math.isnan(fraction) else f"{100 * float(fraction):.{digits}f} %"
+
+
+def percent_interval(low: float, high: float) -> str:
+    """An interval of fractions as percent; empty where there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"{100 * float(low):.0f} to {100 * float(high):.0f} %"
+
+
+def between(low: float, high: float) -> str:
+    """An interval of plain numbers; empty where there is none."""
+    return "" if math.isnan(low) or math.isnan(high) else f"{number(low)} to {number(high)}"
+
+
+def hours(value: float) -> str:
+    """Hours since the first frame; a dash for NaN."""
+    return NOTHING if math.isnan(float(value)) else f"{number(value)} h"
+
+
+def plain(text: object) -> str:
+    """Text from a plate map made fit to be shown: one line, no control or direction characters, not endless.
+
+    HTML escaping is the template's work. The CSV beside the page holds the whole text.
+    """
+    shown = "".join(
+        character if unicodedata.category(character)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
+        for character in " ".join(str(text).split())
+    )
+    return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def in_figure(text: object) -> str:
+    """Text for a plotly label, whose own small markup would otherwise turn `<a href>` into a live link."""
+    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _first_finite(*values: float) -> float:
+    return next((float(value) for value in values if math.isfinite(value) and value > 0), math.nan)

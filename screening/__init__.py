@@ -1,0 +1,1 @@
+"""What the plate says, and the commands."""

@@ -1,0 +1,92 @@
+"""From a plate's probabilities to what it says: fractions, quality, dose-response, kinetics, ranking."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from plates.results import read_result, results_path, write_result
+from screening.campaign import combine
+from screening.dose_response import fit_dose_response
+from screening.fingerprints import content, digest, made_from, provenance
+from screening.fractions import aggregate
+from screening.kinetics import half_times
+from screening.normalization import normalize
+from screening.quality import Rule, assess
+from screening.ranking import rank
+from screening.settings import AnalysisSettings
+
+Progress = Callable[[int, int, str], None]
+
+RULES = 1
+"""Version of the analysis; raised when the same probabilities would give other numbers."""
+
+PLATE_RESULTS = ("fractions", "normalized", "quality", "dose_response", "kinetics", "ranking")
+CAMPAIGN_RESULTS = ("plates", "dose_response", "kinetics", "ranking")
+
+
+def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bool:
+    """Make the results `fractions` to `ranking` of one plate.
+
+    Returns
+    -------
+    bool
+        False where all of them were there already, made from the same probabilities and settings.
+    """
+    settings = settings or AnalysisSettings()
+    inputs = {name: read_result(path, name) for name in ("layout", "fields", "probabilities")}
+    fingerprint = digest([RULES, settings.model_dump(mode="json"), *map(content, inputs.values())])
+    if all(made_from(path, name) == fingerprint for name in PLATE_RESULTS):
+        return False
+    timepoint = timepoint_of(settings)
+    fractions = aggregate(inputs["probabilities"], inputs["layout"], inputs["fields"])
+    normalized = normalize(fractions)
+    fits = fit_dose_response([normalized], timepoint=timepoint, seed=settings.seed)
+    kinetics = half_times([normalized], draws=settings.draws, seed=settings.seed)
+    rule = Rule(
+        pass_z_prime=settings.z_prime_min, pass_ssmd=settings.ssmd_min, fewest_controls=settings.controls_min
+    )
+    made = {
+        "fractions": fractions,
+        "normalized": normalized,
+        "quality": assess(
+            fractions,
+            inputs["fields"],
+            rule=rule,
+            timepoint=timepoint,
+            draws=settings.draws,
+            seed=settings.seed,
+        ),
+        "dose_response": fits,
+        "kinetics": kinetics,
+        "ranking": rank(fits, kinetics, [normalized], timepoint=timepoint),
+    }
+    for name, dataset in made.items():
+        write_result(path, name, dataset, provenance=provenance("analyse", fingerprint))
+    return True
+
+
+def analyse_campaign(results: Path, plates: list[Path], *, settings: AnalysisSettings | None = None) -> bool:
+    """Fit and rank the compounds over all plates of a campaign into its own results store.
+
+    Returns
+    -------
+    bool
+        False where everything was there already.
+    """
+    settings = settings or AnalysisSettings()
+    parts = [content(read_result(path, name)) for path in plates for name in ("normalized", "quality")]
+    fingerprint = digest([RULES, settings.model_dump(mode="json"), [path.name for path in plates], parts])
+    if all(made_from(results, name) == fingerprint for name in CAMPAIGN_RESULTS):
+        return False
+    combine(
+        [results_path(path) for path in plates],
+        campaign=results,
+        timepoint=timepoint_of(settings),
+        seed=settings.seed,
+        provenance=provenance("combine", fingerprint),
+    )
+    return True
+
+
+def timepoint_of(settings: AnalysisSettings) -> int:
+    """Index of the timepoint at which plates are read."""
+    return -1 if settings.timepoint == "last" else settings.timepoint

@@ -1,0 +1,287 @@
+"""The commands; each parses, calls one function and prints what it made. Heavy libraries load inside."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plates.errors import SettingsError, TomoscreenError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From holotomography plates to compounds ranked by how, how strongly and how fast they kill.",
+)
+
+PlatePath = Annotated[Path, typer.Argument(help="The plate's store, such as results/P012.zarr.")]
+Workers = Annotated[str, typer.Option(help="Local processes; 'auto' is one a core.")]
+Scheduler = Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")]
+
+
+def main() -> None:
+    """Run the command line; an error that a user can mend is one message, not a traceback."""
+    try:
+        check_siblings()
+        app()
+    except TomoscreenError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; what was finished is kept. Run the same command to go on.\n")
+        sys.exit(130)
+
+
+def check_siblings() -> None:
+    """Refuse to run beside packages of the same plain names that belong to somebody else."""
+    home = Path(__file__).resolve().parent.parent
+    for name in ("plates", "models", "reports"):
+        spec = find_spec(name)
+        places = list(spec.submodule_search_locations or []) if spec else []
+        if not places or Path(places[0]).resolve().parent != home:
+            found = places[0] if places else "nothing"
+            raise SettingsError(
+                f"The package '{name}' of tomoscreen was expected in {home}, but Python finds {found}. "
+                "Install tomoscreen into an environment of its own."
+            )
+
+
+@app.command()
+def simulate(
+    out: Annotated[
+        Path, typer.Argument(help="Folder to fill with plates, plate maps, truth and screen.toml.")
+    ],
+    seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 1,
+    plates: Annotated[int, typer.Option(min=1, help="Plates, one replicate each.")] = 2,
+    compounds: Annotated[int, typer.Option(min=1, help="Compounds in the library.")] = 8,
+    hours: Annotated[str, typer.Option(help="Times of the frames, in hours after dosing.")] = "0,8,16",
+    fields: Annotated[int, typer.Option(min=1, help="Fields a well.")] = 2,
+    variant: Annotated[str, typer.Option(help="How TCF stores it: uint16, float, ldm, ldm8.")] = "uint16",
+    fluorescence: Annotated[bool, typer.Option(help="Add Hoechst, annexin V and PI channels.")] = False,
+    workers: Workers = "auto",
+) -> None:
+    """Make plates whose answers are known, written as the instrument writes them.
+
+    Example: tomoscreen simulate demo/acquisitions --seed 7 --plates 2
+    """
+    from screening.demo import simulate_campaign
+    from screening.terminal import Bars
+
+    with Bars() as bars:
+        settings = simulate_campaign(
+            out,
+            seed=seed,
+            plates=plates,
+            compounds=compounds,
+            hours=numbers(hours, option="--hours"),
+            workers=workers,
+            progress=bars,
+            fields=fields,
+            variant=variant,
+            fluorescence=fluorescence,
+        )
+    typer.echo(f"Simulated {plates} plates with their truth. Next: tomoscreen run {settings}")
+
+
+@app.command()
+def ingest(
+    acquisitions: Annotated[Path, typer.Argument(help="Folder of TCF files.")],
+    out: Annotated[Path, typer.Argument(help="Plate to make, such as results/P012.zarr.")],
+    layout: Annotated[Path, typer.Option(help="Plate map (CSV or TSV).")],
+    manifest: Annotated[Path | None, typer.Option(help="CSV that places files by hand.")] = None,
+    dose_unit: Annotated[str | None, typer.Option(help="Unit of doses written without one.")] = None,
+    workers: Workers = "auto",
+    scheduler: Scheduler = "",
+) -> None:
+    """Convert acquisitions into a plate; what is converted already is skipped.
+
+    Example: tomoscreen ingest P012/ results/P012.zarr --layout P012.csv
+    """
+    from plates.ingest.convert import ingest as convert
+    from plates.ingest.convert import last_summary
+    from plates.layout import read_plate_map
+    from screening.mapping import cluster
+    from screening.terminal import Bars
+
+    plate_map = read_plate_map(layout, dose_unit=dose_unit)
+    count = workers_from(workers)
+    with Bars() as bars, cluster(workers=count, scheduler=scheduler) as client:
+        convert(
+            acquisitions,
+            out=out,
+            plate_map=plate_map,
+            manifest=manifest,
+            client=client,
+            workers=count,
+            progress=lambda done, total, text: bars(done, total, f"converting {out.stem}"),
+        )
+    summary = last_summary(out)
+    typer.echo(f"{out}: {summary.converted} files converted, {summary.skipped} done before.")
+
+
+@app.command()
+def train(
+    annotations: Annotated[
+        Path, typer.Argument(help="CSV: plate, well, field, timepoint, y_um, x_um, state.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder of the classifier to make.")],
+    architecture: Annotated[
+        str, typer.Option(help="resnet18, resnet34, resnet50 or resnet101.")
+    ] = "resnet101",
+    weights: Annotated[
+        str | None, typer.Option(help="'imagenet', or a file of weights to start from.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 16,
+    batch: Annotated[int, typer.Option(min=1)] = 32,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    trained_on: Annotated[
+        str, typer.Option(help="What the patches show, for the card and every report.")
+    ] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+) -> None:
+    """Train a classifier on annotated patches; an interrupted training goes on where it was.
+
+    Example: tomoscreen train annotations.csv classifiers/HeLa --architecture resnet101 --weights imagenet
+    """
+    from models.datasets import read_annotations
+    from models.training import Recipe
+    from models.training import train as train_classifier
+    from screening.terminal import Bars
+
+    recipe = Recipe(architecture=architecture, weights=weights, epochs=epochs, batch=batch, seed=seed)
+    with Bars() as bars:
+        classifier = train_classifier(
+            read_annotations(annotations),
+            out=out,
+            recipe=recipe,
+            trained_on=trained_on,
+            command=" ".join(["tomoscreen", *sys.argv[1:]]),
+            device=device,
+            progress=lambda epoch: bars(epoch.epoch, epochs, f"training {out.name}"),
+        )
+    best = classifier.card.metrics["validation"]
+    typer.echo(f"{out}: accuracy {best['accuracy']:.3f} on validation wells; {classifier.card.calibration}.")
+
+
+@app.command()
+def classify(
+    plate: PlatePath,
+    classifier: Annotated[
+        Path | None, typer.Option(help="Folder of the classifier; by default the shipped demonstration.")
+    ] = None,
+    stride: Annotated[int, typer.Option(min=16, max=160, help="Distance of windows, px of 0.16 um.")] = 160,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    workers: Workers = "auto",
+    scheduler: Scheduler = "",
+) -> None:
+    """Classify every patch of a plate; fields done already are skipped.
+
+    Example: tomoscreen classify results/P012.zarr --classifier classifiers/HeLa
+    """
+    from screening.classify import classify_plate
+    from screening.mapping import cluster
+    from screening.settings import ClassifierSettings
+    from screening.terminal import Bars
+
+    folder = classifier or ClassifierSettings().folder
+    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
+        result = classify_plate(
+            plate, classifier=folder, stride=stride, device=device, client=client, progress=bars
+        )
+    patches = int(result["probability"].isel(state=0).notnull().sum())
+    typer.echo(f"{plate}: {patches} patches with cells classified by {result.attrs['classifier']}.")
+
+
+@app.command()
+def analyse(plate: PlatePath) -> None:
+    """Turn a plate's probabilities into fractions, quality, dose-response, kinetics and a ranking.
+
+    Example: tomoscreen analyse results/P012.zarr
+    """
+    from plates.results import read_result
+    from screening.analysis import analyse_plate
+
+    analyse_plate(plate)
+    quality = read_result(plate, "quality")
+    typer.echo(f"{plate}: analysed, verdict {quality.attrs['verdict']}. Next: tomoscreen report {plate}")
+
+
+@app.command()
+def report(
+    plate: PlatePath,
+    out: Annotated[Path | None, typer.Option(help="Page to write; by default beside the plate.")] = None,
+) -> None:
+    """Write the page of an analysed plate.
+
+    Example: tomoscreen report results/P012.zarr
+    """
+    from reports.plate import write_plate_report
+
+    page = write_plate_report(plate, out=out or plate.with_suffix(".html"))
+    typer.echo(f"Report: {page}")
+
+
+@app.command()
+def run(
+    settings: Annotated[Path, typer.Argument(help="The campaign's screen.toml.")],
+    example: Annotated[
+        bool, typer.Option("--example", help="Write a commented screen.toml and stop.")
+    ] = False,
+) -> None:
+    """Do all steps for all plates of a campaign; what is done already is skipped.
+
+    Example: tomoscreen run screen.toml
+    """
+    from screening.settings import read_settings, write_example
+
+    if example:
+        typer.echo(f"Wrote {write_example(settings)}. Edit it, then: tomoscreen run {settings}")
+        return
+    from screening.pipeline import run as run_campaign
+    from screening.terminal import Bars, print_outcome
+
+    checked = read_settings(settings)
+    with Bars() as bars:
+        outcome = run_campaign(checked, progress=bars)
+    print_outcome(outcome)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demonstration makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the simulated campaign.")] = 2026,
+    workers: Workers = "auto",
+) -> None:
+    """Simulate a campaign, run it from TCF files to reports, and compare it with its truth.
+
+    Example: tomoscreen demo --out demo
+    """
+    from screening.demo import run_demo
+    from screening.terminal import Bars, print_comparison, print_outcome
+
+    with Bars() as bars:
+        outcome, comparison = run_demo(out, seed=seed, workers=workers, progress=bars)
+    print_comparison(comparison)
+    print_outcome(outcome)
+
+
+def numbers(text: str, *, option: str) -> tuple[float, ...]:
+    """Read a comma-separated list of numbers, such as "0,8,16"."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"{option} got '{text}'. Expected numbers and commas, such as 0,8,16.") from None
+
+
+def workers_from(text: str) -> int:
+    """Read a number of workers; "auto" is one a core."""
+    from screening.mapping import worker_count
+
+    if text == "auto":
+        return worker_count("auto")
+    if not text.isdigit() or int(text) < 1:
+        raise SettingsError(f"--workers got '{text}'. Expected 'auto' or a number from 1 up.")
+    return int(text)

@@ -1,0 +1,174 @@
+"""The steps in order, each skipped when it is done: convert, classify, analyse, combine, report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plates.errors import UnfinishedError
+from plates.ingest.convert import ingest, last_summary, progress_folder
+from plates.layout import PlateMap, read_plate_map
+from plates.results import read_result
+from plates.shards import write_durable
+from screening.analysis import CAMPAIGN_RESULTS, PLATE_RESULTS, analyse_campaign, analyse_plate
+from screening.classify import classify_plate
+from screening.fingerprints import content, digest, provenance
+from screening.mapping import cluster, worker_count
+from screening.settings import PlateSettings, Settings
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Outcome:
+    """What a run made, and what it found done."""
+
+    plates: dict[str, Path] = field(default_factory=dict)
+    plate_reports: dict[str, Path] = field(default_factory=dict)
+    campaign_results: Path = Path()
+    campaign_report: Path = Path()
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def run(settings: Settings, *, progress: Progress | None = None, client: Any = None) -> Outcome:
+    """Take a campaign from its acquisitions to its reports; what is done already is not done again.
+
+    Every plate map and the classifier are read before the first file is converted.
+
+    Parameters
+    ----------
+    client
+        A Dask client to use; by default one is made as the settings say.
+
+    Raises
+    ------
+    UnfinishedError
+        Files or fields failed; everything else is done and reported, with them shown as missing.
+    TomoscreenError
+        Any other kind: nothing can go on. What was finished by then is kept.
+    """
+    from models.classifier import read_card
+
+    read_card(settings.classifier.folder)
+    maps = {plate.name: read_plate_map(plate.layout, dose_unit=plate.dose_unit) for plate in settings.plates}
+    out = settings.campaign.out
+    out.mkdir(parents=True, exist_ok=True)
+    outcome = Outcome(
+        plates={plate.name: out / f"{plate.name}.zarr" for plate in settings.plates},
+        campaign_results=out / f"{settings.campaign.name}.results.zarr",
+    )
+    if client is None:
+        workers = worker_count(settings.workers.count)
+        with cluster(workers=workers, scheduler=settings.workers.scheduler) as own:
+            _read_images(settings, maps, outcome, client=own, progress=progress)
+    else:
+        _read_images(settings, maps, outcome, client=client, progress=progress)
+    for number, path in enumerate(outcome.plates.values(), start=1):
+        analyse_plate(path, settings=settings.analysis)
+        _tell(progress, number, len(outcome.plates), "analysing")
+    analyse_campaign(outcome.campaign_results, list(outcome.plates.values()), settings=settings.analysis)
+    _write_reports(settings, outcome, progress=progress)
+    if outcome.problems:
+        raise UnfinishedError(
+            f"The run ended and its reports are in {out}, but not all of its input could be used:\n"
+            + "\n".join(outcome.problems)
+        )
+    return outcome
+
+
+def _read_images(
+    settings: Settings, maps: dict[str, PlateMap], outcome: Outcome, *, client: Any, progress: Progress | None
+) -> None:
+    """Convert and classify every plate: the steps that take time."""
+    for plate in settings.plates:
+        path = outcome.plates[plate.name]
+        try:
+            _convert(plate, path, maps[plate.name], client=client, progress=progress)
+        except UnfinishedError as error:
+            # the fields that are there are classified and reported; the others stay visible as missing
+            outcome.problems.append(str(error))
+        summary = last_summary(path)
+        outcome.notes.append(
+            f"{plate.name}: {summary.converted} files converted, {summary.skipped} done before"
+        )
+        outcome.notes += [f"  {Path(file).name}: {why}" for file, why in summary.recomputed.items()]
+        try:
+            classify_plate(
+                path,
+                classifier=settings.classifier.folder,
+                stride=settings.classify.stride_px,
+                batch=settings.classify.batch,
+                device=settings.classifier.device,
+                client=client,
+                progress=progress,
+            )
+        except UnfinishedError as error:
+            outcome.problems.append(str(error))
+
+
+def _convert(
+    plate: PlateSettings, path: Path, plate_map: PlateMap, *, client: Any, progress: Progress | None
+) -> None:
+    ingest(
+        plate.acquisitions,
+        out=path,
+        plate_map=plate_map,
+        manifest=plate.manifest,
+        name=plate.name,
+        client=client,
+        workers=len(client.nthreads()) if client is not None else 1,
+        progress=lambda done, total, _: _tell(progress, done, total, f"converting {plate.name}"),
+    )
+
+
+def _write_reports(settings: Settings, outcome: Outcome, *, progress: Progress | None) -> None:
+    """Write each page whose results changed since it was written."""
+    from reports.campaign import write_campaign_report
+    from reports.plate import write_plate_report
+
+    out, described = settings.campaign.out, settings.model_dump_json(indent=1)
+    total = len(outcome.plates) + 1
+    for number, (name, path) in enumerate(outcome.plates.items(), start=1):
+        page = out / f"{name}.html"
+        shown = [
+            content(read_result(path, part)) for part in ("layout", "fields", "probabilities", *PLATE_RESULTS)
+        ]
+        if _is_stale(page, path, shown, described):
+            write_plate_report(path, out=page, campaign=settings.campaign.name, settings=described)
+            _mark(page, path, shown, described)
+        outcome.plate_reports[name] = page
+        _tell(progress, number, total, "reporting")
+    outcome.campaign_report = out / f"{settings.campaign.name}.html"
+    shown = [content(read_result(outcome.campaign_results, part)) for part in CAMPAIGN_RESULTS]
+    if _is_stale(outcome.campaign_report, outcome.campaign_results, shown, described):
+        write_campaign_report(
+            outcome.campaign_results,
+            out=outcome.campaign_report,
+            plate_reports=outcome.plate_reports,
+            settings=described,
+        )
+        _mark(outcome.campaign_report, outcome.campaign_results, shown, described)
+    _tell(progress, total, total, "reporting")
+
+
+def _fingerprint(shown: list[str], described: str) -> bytes:
+    return digest([provenance("report", ""), shown, described]).encode()
+
+
+def _marker(page: Path, results: Path) -> Path:
+    return progress_folder(results) / f"{page.name}.done"
+
+
+def _is_stale(page: Path, results: Path, shown: list[str], described: str) -> bool:
+    marker = _marker(page, results)
+    return not (page.exists() and marker.exists() and marker.read_bytes() == _fingerprint(shown, described))
+
+
+def _mark(page: Path, results: Path, shown: list[str], described: str) -> None:
+    write_durable(_marker(page, results), _fingerprint(shown, described))
+
+
+def _tell(progress: Progress | None, done: int, total: int, text: str) -> None:
+    if progress is not None:
+        progress(done, total, text)

@@ -1,0 +1,91 @@
+"""What a person sees while a command runs, and the tables it ends with."""
+
+import sys
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from screening.pipeline import Outcome
+
+PLAIN_LINE_SECONDS = 30.0
+
+
+class Bars:
+    """Progress bars on a terminal, a plain line now and then elsewhere: progress(done, total, text).
+
+    Everything goes to standard error: standard output carries results only.
+    """
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live = self._console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._spoken: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._bars.stop()
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        """Show that `done` of `total` parts of the step named `text` are finished."""
+        if self._live:
+            if text not in self._tasks:
+                self._tasks[text] = self._bars.add_task(text, total=total)
+            self._bars.update(self._tasks[text], completed=done, total=total)
+        elif self._is_due(done, total, text):
+            sys.stderr.write(f"{text}: {done} of {total}\n")
+
+    def _is_due(self, done: int, total: int, text: str) -> bool:
+        now = time.monotonic()
+        if done < total and now - self._spoken.get(text, -PLAIN_LINE_SECONDS) < PLAIN_LINE_SECONDS:
+            return False
+        self._spoken[text] = now
+        return True
+
+
+def print_outcome(outcome: "Outcome") -> None:
+    """Say where the reports are."""
+    console = Console()
+    for note in outcome.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    console.print("Reports:", highlight=False)
+    for page in [*outcome.plate_reports.values(), outcome.campaign_report]:
+        console.print(f"  {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_comparison(comparison: "pd.DataFrame") -> None:
+    """Print truth beside what was recovered, one row a compound."""
+    table = Table(title="Simulated truth and what the plates said")
+    for column in comparison.columns:
+        table.add_column(str(column), justify="left" if comparison[column].dtype == object else "right")
+    for row in comparison.itertuples(index=False):
+        table.add_row(*_cells(row))
+    Console(width=140).print(table)
+
+
+def _cells(row: Iterable[object]) -> list[str]:
+    return [
+        "-" if value != value else f"{value:.3g}" if isinstance(value, float) else str(value) for value in row
+    ]

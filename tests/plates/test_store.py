@@ -1,0 +1,241 @@
+"""The plate store: what is written is read, and nothing else is ever taken for data."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from plates.errors import MissingInputError, StoreError
+from plates.store import Plate, create_plate, open_plate
+
+SHAPE = (7, 330, 99)
+
+
+def make(path: Path, **changes: Any) -> Plate:
+    settings: dict[str, Any] = {
+        "name": "P1",
+        "wells": ["A01", "C03"],
+        "fields": 2,
+        "timepoints": 2,
+        "shape_zyx": SHAPE,
+        "voxel_um": (0.95, 0.155, 0.155),
+        "rows": 8,
+        "columns": 12,
+        "hours": [0.0, 1.0],
+        "provenance": {"made": "by a test"},
+    }
+    return create_plate(path, **{**settings, **changes})
+
+
+def volume(seed: int = 0, *, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(13300, 14000, shape).astype(np.uint16)
+
+
+PLACE: dict[str, Any] = {"field": 1, "timepoint": 1}
+
+
+@pytest.mark.parametrize("shape", [(7, 330, 99), (1, 33, 20), (24, 160, 480), (16, 600, 520)])
+def test_tomogram_and_projection_come_back_to_the_last_voxel(
+    tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    plate = make(tmp_path / "P1.zarr", shape_zyx=shape)
+    written = volume(shape=shape)
+    before = written.copy()
+    plate.write_field("C03", **PLACE, volume=written)
+    again = open_plate(tmp_path / "P1.zarr")
+    assert again == plate
+    assert np.array_equal(again.volume("C03", **PLACE), before)
+    assert np.array_equal(again.projection("C03", **PLACE), before.max(axis=0))
+    assert np.array_equal(written, before)
+
+
+def test_plain_zarr_reads_the_same(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    plate.write_field("C03", **PLACE, volume=volume())
+    group = zarr.open_group(str(plate.path), mode="r")
+    assert np.array_equal(np.asarray(group["C/3/1/0"][1, 0]), volume())
+    assert group["C/3/1/0"].metadata.dimension_names == ("t", "c", "z", "y", "x")
+
+
+def test_coarser_levels_are_rounded_means_without_the_missing(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    written = volume()
+    written[:, :5, :7] = 0
+    plate.write_field("C03", **PLACE, volume=written)
+    image = written.max(axis=0).astype(float)
+    for level in (1, 2):
+        image = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2)), mode="edge")
+        blocks = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).swapaxes(1, 2)
+        blocks = blocks.reshape(*blocks.shape[:2], 4)
+        present = (blocks > 0).sum(axis=-1)
+        mean = blocks.sum(axis=-1) / np.maximum(present, 1)
+        thumbnail = plate.thumbnail("C03", **PLACE, level=level)
+        assert thumbnail.shape == mean.shape
+        assert np.array_equal(thumbnail == 0, present == 0)
+        assert np.abs(thumbnail - mean).max() <= 0.5
+        image = thumbnail.astype(float)
+
+
+def test_coarser_levels_do_not_darken(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    plate.write_field("C03", **PLACE, volume=volume())
+    group = zarr.open_group(str(plate.path), mode="r")
+    fine, coarse = (np.asarray(group[f"C/3/1/{level}"][1, 0]) for level in (0, 1))
+    # rounding is unbiased up to ties; a truncated mean would lose 0.375 of a count
+    even = fine[:, :, :98]
+    assert abs(float(coarse[:, :, :49].mean()) - float(even.mean())) < 0.15
+
+
+def test_a_field_never_written_is_not_taken_for_zeros(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    assert not plate.has_field("A01", field=0, timepoint=0)
+    for read in (plate.volume, plate.projection):
+        with pytest.raises(StoreError, match="A01, field 0, timepoint 0: never written"):
+            read("A01", field=0, timepoint=0)
+
+
+def test_an_empty_tomogram_is_written_and_differs_from_none(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    plate.write_field("A01", field=0, timepoint=0, volume=np.zeros(SHAPE, np.uint16))
+    assert plate.has_field("A01", field=0, timepoint=0)
+    assert plate.volume("A01", field=0, timepoint=0).max() == 0
+
+
+def test_a_file_emptied_by_a_crash_is_noticed_where_zarr_reads_zeros(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    plate.write_field("C03", **PLACE, volume=volume())
+    shard = plate.field_files("C03", **PLACE)[0]
+    shard.write_bytes(b"")
+    stored = zarr.open_group(str(plate.path), mode="r")["C/3/1/0"]
+    assert np.asarray(stored[1, 0]).max() == 0  # the fault bites
+    with pytest.raises(StoreError, match="C03, field 1, timepoint 1"):
+        plate.volume("C03", **PLACE)
+
+
+def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    plate.write_field("C03", **PLACE, volume=volume())
+    rng = np.random.default_rng(1)
+    for file, read in zip(
+        (plate.field_files("C03", **PLACE)[0], plate.field_files("C03", **PLACE)[2]),
+        (plate.volume, plate.projection),
+        strict=True,
+    ):
+        good = file.read_bytes()
+        for position in rng.integers(0, len(good), 25):
+            bad = bytearray(good)
+            bad[position] ^= 1 << int(rng.integers(8))
+            file.write_bytes(bad)
+            with pytest.raises(StoreError, match="C03, field 1, timepoint 1: damaged"):
+                read("C03", **PLACE)
+        file.write_bytes(good)
+        assert np.array_equal(read("C03", **PLACE), volume() if read == plate.volume else volume().max(0))
+
+
+def test_a_torn_file_is_mended_by_writing_the_field_again(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    plate.write_field("C03", **PLACE, volume=volume(0))
+    for file in plate.field_files("C03", **PLACE):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(StoreError, match="damaged"):
+        plate.volume("C03", **PLACE)
+    plate.write_field("C03", **PLACE, volume=volume(1))
+    assert np.array_equal(plate.volume("C03", **PLACE), volume(1))
+    assert np.array_equal(plate.projection("C03", **PLACE), volume(1).max(axis=0))
+
+
+def test_the_same_tomogram_gives_the_same_bytes(tmp_path: Path) -> None:
+    digests = set()
+    for name in ("P1", "P2", "P3"):
+        plate = make(tmp_path / f"{name}.zarr", shape_zyx=(16, 320, 320))
+        plate.write_field("C03", **PLACE, volume=volume(shape=(16, 320, 320)))
+        files = plate.field_files("C03", **PLACE)
+        digests.add(hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())
+    assert len(digests) == 1
+
+
+def test_writing_leaves_no_other_files(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    shard = plate.field_files("C03", **PLACE)[0]
+    shard.parent.mkdir(parents=True)
+    (shard.parent / "0.4711.partial").write_bytes(b"left by a killed writer")
+    plate.write_field("C03", **PLACE, volume=volume())
+    assert not list(tmp_path.rglob("*.partial"))
+    shards = {path for path in tmp_path.rglob("*") if path.is_file() and path.name != "zarr.json"}
+    assert shards == set(plate.field_files("C03", **PLACE))
+
+
+def test_reopening_the_same_plate_keeps_its_fields(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    plate.write_field("C03", **PLACE, volume=volume())
+    assert np.array_equal(make(tmp_path / "P1.zarr").volume("C03", **PLACE), volume())
+
+
+def test_another_geometry_is_refused_naming_both(tmp_path: Path) -> None:
+    make(tmp_path / "P1.zarr")
+    with pytest.raises(StoreError, match=r"shape_zyx \(7, 330, 99\) there, \(7, 330, 100\) now"):
+        make(tmp_path / "P1.zarr", shape_zyx=(7, 330, 100))
+    with pytest.raises(StoreError, match=r"wells \('A01', 'C03'\) there, \('A01',\) now"):
+        make(tmp_path / "P1.zarr", wells=["A01"])
+
+
+def test_a_plate_whose_making_was_interrupted_is_made_again(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    (plate.path / "zarr.json").unlink()
+    (plate.path / "A" / "1" / "zarr.json").unlink()
+    (plate.path / "A" / "zarr.json.12.partial").write_text("{")
+    with pytest.raises(MissingInputError):
+        open_plate(plate.path)
+    make(tmp_path / "P1.zarr").write_field("A01", **PLACE, volume=volume())
+    assert not list(tmp_path.rglob("*.partial"))
+    assert zarr.open_group(str(plate.path), mode="r")["A/1/1/0"].shape == (2, 1, *SHAPE)
+
+
+def test_map_of_states_comes_back_and_fills_all_levels(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    classes = np.random.default_rng(0).integers(0, 6, SHAPE[1:]).astype(np.uint8)
+    plate.write_classes("A01", field=0, timepoint=1, classes=classes)
+    assert np.array_equal(plate.classes("A01", field=0, timepoint=1), classes)
+    labels = zarr.open_group(str(plate.mip_path / "A/1/0/labels/states"), mode="r")
+    images = zarr.open_group(str(plate.mip_path / "A/1/0"), mode="r")
+    for level in ("0", "1", "2"):
+        assert labels[level].shape == images[level].shape
+    assert np.array_equal(np.asarray(labels["2"][1, 0, 0]), classes[::4, ::4])
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [np.full(SHAPE[1:], 6, np.uint8), np.zeros(SHAPE[1:], np.int64), np.zeros((3, 3), np.uint8)],
+)
+def test_a_map_that_is_none_is_refused(tmp_path: Path, classes: np.ndarray) -> None:
+    with pytest.raises(StoreError, match="map of states"):
+        make(tmp_path / "P1.zarr").write_classes("A01", field=0, timepoint=0, classes=classes)
+
+
+def test_what_does_not_fit_the_plate_is_refused(tmp_path: Path) -> None:
+    plate = make(tmp_path / "P1.zarr")
+    with pytest.raises(StoreError, match="expected uint16"):
+        plate.write_field("A01", field=0, timepoint=0, volume=volume().astype(float))
+    with pytest.raises(StoreError, match="expected uint16"):
+        plate.write_field("A01", field=0, timepoint=0, volume=volume()[:, :-1])
+    with pytest.raises(StoreError, match="no well 'A02'"):
+        plate.write_field("A02", field=0, timepoint=0, volume=volume())
+    with pytest.raises(StoreError, match="timepoint 2"):
+        plate.projection("A01", field=0, timepoint=2)
+    with pytest.raises(StoreError, match="listed twice or lies outside"):
+        make(tmp_path / "P2.zarr", wells=["A01", "A01"])
+    with pytest.raises(StoreError, match="listed twice or lies outside"):
+        make(tmp_path / "P2.zarr", wells=["A13"])
+
+
+def test_a_missing_or_foreign_plate_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="tomoscreen ingest"):
+        open_plate(tmp_path / "none.zarr")
+    (tmp_path / "foreign.zarr").mkdir()
+    (tmp_path / "foreign.zarr" / "zarr.json").write_text(json.dumps({"attributes": {}}))
+    with pytest.raises(StoreError, match="not a plate made by"):
+        open_plate(tmp_path / "foreign.zarr")
