@@ -249,9 +249,10 @@ def resolve_device(device: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(name for name, is_there in there.items() if is_there))
-    if device not in there:
+    kind = device.split(":")[0]  # "cuda:1" is the second GPU
+    if kind not in there:
         raise SettingsError(f"Device {device!r} is not known. Expected 'auto', 'cpu', 'cuda' or 'mps'.")
-    if not there[device]:
+    if not there[kind]:
         raise SettingsError(
             f"This machine has no device {device!r}. Use 'auto', which takes what is there, or 'cpu'."
         )

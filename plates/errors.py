@@ -44,6 +44,12 @@ class ClassifierError(TomoscreenError, ValueError):
     exit_code = 7
 
 
+class WorkerLostError(TomoscreenError, RuntimeError):
+    """A unit of work ended every process that tried it."""
+
+    exit_code = 4
+
+
 class UnfinishedError(TomoscreenError, RuntimeError):
     """A run ended, but some units failed; the others are kept and are not done again."""
 

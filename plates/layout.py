@@ -43,8 +43,7 @@ COLUMN_NAMES = {
 CONTROL_WORDS = {
     "negative": "negative|neg|negcon|nc|negative control|neg control|vehicle|vehicle control|solvent|"
     "solvent control|dmso|untreated|mock|ctl vehicle",
-    "positive": "positive|pos|poscon|pc|positive control|pos control|inducer|inducer control|poscon cp|"
-    "poscon diverse",
+    "positive": "positive|pos|poscon|pc|positive control|pos control|inducer|inducer control|poscon cp|poscon diverse",
     "none": "none|no|treatment|treated|sample|compound|test|trt|trt cp",
     "empty": "empty|unused|not used",
 }
@@ -110,10 +109,7 @@ class PlateMap:
             name: ("well", self.table[name].to_numpy(dtype=object))
             for name in ("compound", "control", "inducer", "cell_line")
         }
-        numbers = {
-            name: ("well", self.table[name].to_numpy(dtype="int64"))
-            for name in ("replicate", "row", "column")
-        }
+        numbers = {name: ("well", self.table[name].to_numpy(dtype="int64")) for name in ("replicate", "row", "column")}
         dose = ("well", self.table["dose"].to_numpy(dtype="float64"), {"units": "uM"})
         return xr.Dataset(
             {**texts, "dose": dose, **numbers},
@@ -206,9 +202,7 @@ def read_plate_map(path: Path, *, dose_unit: str | None = None, plate_format: in
     )
     notes = [*table.notes, *([f"Left out as empty: {_listed(empty)}."] if empty else []), *_remarks(frame)]
     digest = hashlib.sha256(data).hexdigest()
-    return PlateMap(
-        frame, rows=shape[0], columns=shape[1], source=path.name, sha256=digest, notes=tuple(notes)
-    )
+    return PlateMap(frame, rows=shape[0], columns=shape[1], source=path.name, sha256=digest, notes=tuple(notes))
 
 
 def parse_well(text: str) -> tuple[int, int]:
@@ -392,8 +386,7 @@ def _name_columns(header: list[str], *, line: int, problems: _Problems) -> tuple
     for name in sorted({name for name in plain if name and plain.count(name) > 1}):
         problems.add(line, f"column {_shown(header[plain.index(name)])} is there twice. Rename one.")
     present = {
-        role: [plain.index(name) for name in names.split("|") if name in plain]
-        for role, names in COLUMN_NAMES.items()
+        role: [plain.index(name) for name in names.split("|") if name in plain] for role, names in COLUMN_NAMES.items()
     }
     roles = {role: columns[0] for role, columns in present.items() if columns}
     dose, unit = _find_dose(header, plainly=present["dose"], line=line, problems=problems)
@@ -405,15 +398,11 @@ def _name_columns(header: list[str], *, line: int, problems: _Problems) -> tuple
     elif not {"row", "column"} <= roles.keys():
         problems.add(line, f"no column names the well. Expected 'well' among {_listed(map(_shown, header))}.")
     if not roles.keys() & {"compound", "control", "solvent"}:
-        problems.add(
-            line, f"no column names the compound. Expected 'compound' among {_listed(map(_shown, header))}."
-        )
+        problems.add(line, f"no column names the compound. Expected 'compound' among {_listed(map(_shown, header))}.")
     return roles, unit
 
 
-def _find_dose(
-    header: list[str], *, plainly: list[int], line: int, problems: _Problems
-) -> tuple[int | None, str]:
+def _find_dose(header: list[str], *, plainly: list[int], line: int, problems: _Problems) -> tuple[int | None, str]:
     units = {i: unit for i, name in enumerate(header) if (unit := _unit_in_name(name))}
     doses = sorted({*plainly, *units})
     # LINCS maps hold mg_per_ml beside mmoles_per_liter: the molar column is the one to read
@@ -446,9 +435,7 @@ def _unit_in_name(name: str) -> str:
     """Return the unit in a column's name such as "dose (uM)" or "conc_nM"; empty where there is none."""
     if _plain(name) in _UNIT_NAMES:
         return _UNIT_NAMES[_plain(name)]
-    match = re.fullmatch(
-        r"(?i:dose|concentration|conc)[\s_.]*(?:in(?=[\s_]))?[\s_.\[(/,-]+(\S+?)[\])]?", name.strip()
-    )
+    match = re.fullmatch(r"(?i:dose|concentration|conc)[\s_.]*(?:in(?=[\s_]))?[\s_.\[(/,-]+(\S+?)[\])]?", name.strip())
     if match is None:
         return ""
     unit = match[1].replace("_per_", "/")
@@ -514,9 +501,7 @@ def _read_row(
     texts = {role: text for role, text in names.items() if text is not None}
     if len(texts) < len(names):
         return None
-    row = _Row(
-        line, position, texts["compound"], dose, control, texts["inducer"], replicate, texts["cell_line"]
-    )
+    row = _Row(line, position, texts["compound"], dose, control, texts["inducer"], replicate, texts["cell_line"])
     return attempt(_understand, row, texts["solvent"])
 
 
@@ -534,9 +519,7 @@ def _understand(row: _Row, solvent: str) -> _Row:
     if row.control == "empty":
         return row
     if row.control == "positive" and not row.inducer:
-        raise PlateMapError(
-            "a positive control without inducer. Write which death it induces, such as 'apoptosis'."
-        )
+        raise PlateMapError("a positive control without inducer. Write which death it induces, such as 'apoptosis'.")
     if row.control != "positive" and row.inducer:
         what = f"inducer {_shown(row.inducer)}, but the well is not a positive control."
         raise PlateMapError(f"{what} Write 'positive' in the control column or clear the inducer.")
@@ -562,16 +545,12 @@ def _check_complete(rows: list[_Row], problems: _Problems) -> None:
     if any(row.dose > 0 for row in treated):
         for row in treated:
             if np.isnan(row.dose):
-                what = (
-                    f"no dose of {_shown(row.compound)}. Write one such as '10 uM', or 'negative' as control."
-                )
+                what = f"no dose of {_shown(row.compound)}. Write one such as '10 uM', or 'negative' as control."
                 problems.add(row.line, what, well=row.well)
     if any(row.replicate for row in rows):
         for row in rows:
             if not row.replicate and row.control != "empty":
-                problems.add(
-                    row.line, "no replicate, but other wells have one. Write its number.", well=row.well
-                )
+                problems.add(row.line, "no replicate, but other wells have one. Write its number.", well=row.well)
 
 
 def _name(text: str, role: str) -> str:
@@ -641,9 +620,7 @@ def _check_mark(number: str, marks: frozenset[str]) -> None:
     """Refuse 1,000 where it may be one or one thousand, and files that mix decimal marks."""
     mark = next((mark for mark in ".," if mark in number), "")
     if mark == "," and len(marks) > 1:
-        raise PlateMapError(
-            f"dose {_shown(number)} has a decimal comma, other doses a decimal point. Use one."
-        )
+        raise PlateMapError(f"dose {_shown(number)} has a decimal comma, other doses a decimal point. Use one.")
     if mark and mark not in marks:
         whole, decimals = number.split(mark)
         meant = f"{whole}{decimals} or {whole}{',' if ',' in marks else '.'}{decimals}0"

@@ -20,9 +20,7 @@ AXES = ("t", "c", "z", "y", "x")
 _WELL = re.compile(r"([A-Z]{1,2})(\d{1,2})")
 
 
-def plate_attributes(
-    name: str, *, wells: Sequence[str], rows: int, columns: int, fields: int
-) -> dict[str, Any]:
+def plate_attributes(name: str, *, wells: Sequence[str], rows: int, columns: int, fields: int) -> dict[str, Any]:
     """Attributes of a plate's root group: all rows and columns of the format, and the wells imaged."""
     return _versioned(
         plate={
@@ -103,9 +101,7 @@ def label_attributes(
                     {"label-value": value, "rgba": [*bytes.fromhex(colour.lstrip("#")), 255]}
                     for value, (_, colour) in values.items()
                 ],
-                "properties": [
-                    {"label-value": value, "state": meaning} for value, (meaning, _) in values.items()
-                ],
+                "properties": [{"label-value": value, "state": meaning} for value, (meaning, _) in values.items()],
                 "source": {"image": "../../"},
             }
         },

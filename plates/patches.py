@@ -56,9 +56,7 @@ def window_grid(size_px: int, *, patch: int = PATCH_PX, stride: int = PATCH_PX) 
 
 def analysis_shape(shape: tuple[int, int], *, voxel_um: tuple[float, float]) -> tuple[int, int]:
     """Size of a field (y, x) after resampling to 0.16 um per pixel."""
-    rows, columns = (
-        max(1, round(size * voxel / UM_PER_PX)) for size, voxel in zip(shape, voxel_um, strict=True)
-    )
+    rows, columns = (max(1, round(size * voxel / UM_PER_PX)) for size, voxel in zip(shape, voxel_um, strict=True))
     return rows, columns
 
 

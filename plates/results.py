@@ -56,9 +56,7 @@ def write_result(path: Path, name: str, dataset: xr.Dataset, *, provenance: Mapp
     if not name.isidentifier():
         raise StoreError(f"{store}: {name!r} cannot name a result; expected a plain word")
     if not (store / "zarr.json").exists():
-        write_text(
-            store / "zarr.json", json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})
-        )
+        write_text(store / "zarr.json", json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
     prepared = _with_plain_text(dataset)
     prepared.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True, default=str)
     temporary = store.with_name(f"{store.name}.{name}.{os.getpid()}.partial")
@@ -85,8 +83,7 @@ def read_result(path: Path, name: str) -> xr.Dataset:
     store = results_path(path)
     if not has_result(store, name):
         raise MissingInputError(
-            f"{store}: there is no result {name!r} yet. Run `tomoscreen {_COMMANDS.get(name, 'analyse')}` "
-            "first."
+            f"{store}: there is no result {name!r} yet. Run `tomoscreen {_COMMANDS.get(name, 'analyse')}` first."
         )
     try:
         with xr.open_dataset(store, group=name, engine="zarr", consolidated=False) as stored:

@@ -12,9 +12,7 @@ import numpy as np
 from .ngff import AXES
 
 
-def array_document(
-    shape: tuple[int, ...], *, chunk: tuple[int, ...], dtype: str, attributes: Mapping[str, Any]
-) -> str:
+def array_document(shape: tuple[int, ...], *, chunk: tuple[int, ...], dtype: str, attributes: Mapping[str, Any]) -> str:
     """The zarr.json that zarr itself gives such an array."""
     files: dict[str, Any] = {}
     _memory_array(files, shape=shape, chunk=chunk, dtype=dtype, attributes=attributes)
@@ -32,9 +30,7 @@ def encode(image: np.ndarray, *, chunk: tuple[int, ...]) -> bytes:
     # with several threads blosc's bytes differ from run to run
     numcodecs.blosc.set_nthreads(1)
     files: dict[str, Any] = {}
-    array = _memory_array(
-        files, shape=(1, 1, *image.shape), chunk=chunk, dtype=str(image.dtype), attributes={}
-    )
+    array = _memory_array(files, shape=(1, 1, *image.shape), chunk=chunk, dtype=str(image.dtype), attributes={})
     array[0, 0] = image
     return bytes(files["c/0/0/0/0/0"].to_bytes())
 

@@ -196,9 +196,7 @@ class Plate:
 
     def thumbnail(self, well: str, *, field: int, timepoint: int, level: int) -> np.ndarray:
         """Projection (y, x) at a coarser level, each halving the one before. Raises as `volume`."""
-        return np.squeeze(
-            self._read(self.mip_path, well, field=field, timepoint=timepoint, level=level), axis=0
-        )
+        return np.squeeze(self._read(self.mip_path, well, field=field, timepoint=timepoint, level=level), axis=0)
 
     def classes(self, well: str, *, field: int, timepoint: int) -> np.ndarray:
         """Map of states (y, x): 0 background, then the states in their order. Raises as `volume`."""

@@ -67,7 +67,11 @@ def classifier_alerts(card: Mapping[str, object], *, cell_lines: Sequence[str]) 
     if not calibration or re.search(r"\b(not|un)[ -]?calibrated|\bnone\b", calibration.lower()):
         said = f' (its card says "{words.plain(calibration)}")' if calibration else ""
         alerts.append(
-            Alert("warning", f"The classifier is not calibrated{said}: 80 % on a patch does not mean right in 80 of 100.", "methods")
+            Alert(
+                "warning",
+                f"The classifier is not calibrated{said}: 80 % on a patch does not mean right in 80 of 100.",
+                "methods",
+            )
         )
     return alerts
 
@@ -110,7 +114,11 @@ def _missing(layout: xr.Dataset, fields: xr.Dataset, probabilities: xr.Dataset) 
     absent = [str(well) for well in layout["well"].values if well not in seen]
     if absent:
         alerts.append(
-            Alert("warning", f"{len(absent)} of {layout.sizes['well']} wells have no classified image: {_and(absent)}.", "maps")
+            Alert(
+                "warning",
+                f"{len(absent)} of {layout.sizes['well']} wells have no classified image: {_and(absent)}.",
+                "maps",
+            )
         )
     stored = fields["status"].values
     for code, text in ((2, "could not be read"), (3, "are missing"), (0, "are still to come")):

@@ -107,7 +107,11 @@ def campaign_alerts(plates: xr.Dataset, made_by: Sequence[Mapping[str, Any]]) ->
         Per plate: classifier, classifier_sha256, trained_on, calibration, version and cell_lines.
     """
     alerts = []
-    for column, what in (("classifier_sha256", "classifiers"), ("calibration", "calibrations"), ("version", "versions")):
+    for column, what in (
+        ("classifier_sha256", "classifiers"),
+        ("calibration", "calibrations"),
+        ("version", "versions"),
+    ):
         if (different := len({row[column] for row in made_by})) > 1:
             alerts.append(Alert("failure", f"The plates were analysed with {different} different {what}.", "methods"))
     for card in {row["classifier_sha256"]: row for row in made_by}.values():
@@ -144,7 +148,10 @@ def _made_by(plates: xr.Dataset, campaign_results: Path) -> list[dict[str, Any]]
         layout = read_result(store, "layout")
         # the table of probabilities may be large, and only its attributes are wanted
         with xr.open_dataset(store, group="probabilities", engine="zarr", consolidated=False) as probabilities:
-            card = {key: probabilities.attrs[key] for key in ("classifier", "classifier_sha256", "trained_on", "calibration")}
+            card = {
+                key: probabilities.attrs[key]
+                for key in ("classifier", "classifier_sha256", "trained_on", "calibration")
+            }
             version = str(tables.provenance(probabilities).get("version", "not recorded"))
         rows.append(
             card

@@ -5,6 +5,7 @@ They work in a notebook as they do on the pages. Nothing is fitted or averaged h
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -53,7 +54,7 @@ def dose_response(fits: xr.Dataset, *, compound: str, height: int = 300) -> go.F
     one = fits.sel(compound=compound)
     death = one.sel(readout="death")
     figure = go.Figure()
-    fit = {name: _scalar(death, name) for name in ("status", "ec50", "ec50_low", "ec50_high")}
+    fit: dict[str, Any] = {name: _scalar(death, name) for name in ("status", "ec50", "ec50_low", "ec50_high")}
     if words.has_ec50(fit):
         _add_curve(figure, death)
         _add_potency(figure, fit)
@@ -105,10 +106,12 @@ def pathway_stack(
     for state in STATES:
         share = at_time["fraction"].sel(state=state).values[wells]
         # the letter is the second channel; a bar too low to hold it goes without
-        letters = [LETTERS[state] if value > 0.09 and width > 0.2 else "" for value, width in zip(share, widths, strict=True)]  # fmt: skip
+        roomy = (share > 0.09) & (widths > 0.2)
+        letters = np.where(roomy, LETTERS[state], "")
         figure.add_bar(
-            x=centres, y=share, width=widths * 0.94, name=f"{LETTERS[state]} {state}", text=letters, textposition="inside",
-            insidetextanchor="middle", textangle=0, textfont={"color": words.LETTER_INKS[state], "size": 11}, customdata=names,
+            x=centres, y=share, width=widths * 0.94, name=f"{LETTERS[state]} {state}", customdata=names,
+            text=letters, textposition="inside", insidetextanchor="middle", textangle=0,
+            textfont={"color": words.LETTER_INKS[state], "size": 11},
             marker={"color": COLOURS[state], "line": {"width": 0}},
             hovertemplate="%{customdata}: %{y:.1%} " + state + "<extra></extra>",
         )  # fmt: skip
@@ -125,17 +128,29 @@ def pathway_stack(
 
 
 def time_courses(fractions: xr.Dataset, *, compound: str, height: int = 300) -> go.Figure:
-    """Death over time, one line a well with its stored interval, darker with the dose; vehicle wells in grey."""
-    hours = fractions["hours"].values.astype(float)
-    figure = go.Figure()
-    for index, well in enumerate(np.flatnonzero(fractions["control"].values == "negative")):
-        _add_course(figure, fractions, well, hours, colour=VEHICLE, name="vehicle", first=index == 0, dash="dot")
+    """Death over time, one line a well, darker with the dose; vehicle wells in grey.
+
+    The stored intervals are drawn at the highest dose alone: at all of them they would hide each other.
+    """
     treated = wells_of(fractions, compound)
-    doses = np.unique(fractions["dose"].values[treated].astype(float))
+    dosed = fractions["dose"].values[treated].astype(float)
+    doses = np.unique(dosed)
+    groups = [("vehicle", np.flatnonzero(fractions["control"].values == "negative"), VEHICLE)]
     for rank, dose in enumerate(doses):
         colour = DOSES[round(rank * (len(DOSES) - 1) / max(len(doses) - 1, 1))]
-        for index, well in enumerate(treated[fractions["dose"].values[treated].astype(float) == dose]):
-            _add_course(figure, fractions, well, hours, colour=colour, name=words.number(dose), first=index == 0)
+        groups.append((words.number(dose), treated[dosed == dose], colour))
+    figure = go.Figure()
+    for name, wells, colour in groups:
+        for index, well in enumerate(wells):
+            one = fractions.isel(well=int(well))
+            death = one["death"].values
+            interval = _error(death, one["death_low"].values, one["death_high"].values, colour)
+            figure.add_scatter(
+                x=one["hours"].values.astype(float), y=death, mode="lines+markers", name=name, legendgroup=name,
+                line={"color": colour, "width": 1.8, "dash": "dot" if name == "vehicle" else "solid"},
+                marker={"size": 5}, showlegend=index == 0, error_y=interval if name == groups[-1][0] else None,
+                hovertemplate=f"{one['well'].item()}, {name}" + "<br>%{x:.3g} h: %{y:.1%} dead<extra></extra>",
+            )  # fmt: skip
     figure.update_layout(
         template=TEMPLATE,
         height=height,
@@ -158,15 +173,16 @@ def control_strip(fractions: xr.Dataset, *, timepoint: int, height: int = 320) -
         figure.add_scatter(
             x=column + (np.arange(len(wells)) - (len(wells) - 1) / 2) * min(0.08, 0.6 / len(wells)),
             y=death, mode="markers", name=kind, showlegend=False, customdata=fractions["well"].values[wells],
-            marker={"size": 9, "color": VEHICLE if column == 0 else CURVE, "symbol": "circle" if column == 0 else "diamond"},
+            marker={"size": 9, "color": CURVE if column else VEHICLE, "symbol": "diamond" if column else "circle"},
             error_y=_error(death, at_time["death_low"].values[wells], at_time["death_high"].values[wells], QUIET),
             hovertemplate="%{customdata}: %{y:.1%} dead<extra></extra>",
         )  # fmt: skip
     figure.update_layout(
         template=TEMPLATE,
         height=height,
-        xaxis={"tickvals": list(range(len(kinds))), "ticktext": [words.in_figure(kind).replace(" (", "<br>(") for kind in kinds],
-               "tickangle": 0, "range": [-0.6, len(kinds) - 0.4]},
+        xaxis={"tickvals": list(range(len(kinds))), "tickangle": 0,
+               "ticktext": [words.in_figure(kind).replace(" (", "<br>(") for kind in kinds],
+               "range": [-0.6, len(kinds) - 0.4]},
         yaxis={**PERCENT_AXIS, "title": {"text": "dead cells"}},
     )  # fmt: skip
     return figure
@@ -185,8 +201,8 @@ def quality_over_time(quality: xr.Dataset, *, hours: Sequence[float], limit: flo
             marker={"symbol": symbol, "size": 8}, hovertemplate="%{x:.3g} h: " + label + " %{y:.2f}<extra></extra>",
         )  # fmt: skip
     if math.isfinite(limit):
-        figure.add_hline(y=limit, line={"color": QUIET, "dash": "dash", "width": 1},
-                         annotation={"text": f"limit {words.number(limit)}", "font": {"size": 11, "color": QUIET}})  # fmt: skip
+        note = {"text": f"limit {words.number(limit)}", "font": {"size": 11, "color": QUIET}}
+        figure.add_hline(y=limit, line={"color": QUIET, "dash": "dash", "width": 1}, annotation=note)
     figure.update_layout(
         template=TEMPLATE,
         height=height,
@@ -212,7 +228,9 @@ def potency_by_pathway(ranking: xr.Dataset, *, dose_max: float) -> go.Figure:
     order = sorted(range(len(pathways)), key=lambda i: (_place(pathways[i]), i))
     figure = go.Figure()
     for pathway in (*DEAD, ""):
-        rows = [row for row, i in enumerate(order) if pathways[i] == pathway or (not pathway and pathways[i] not in DEAD)]
+        rows = [
+            row for row, i in enumerate(order) if pathways[i] == pathway or (not pathway and pathways[i] not in DEAD)
+        ]
         if rows:
             _add_forest(figure, shown, [order[row] for row in rows], rows, pathway, dose_max)
     names = [words.in_figure(shown["compound"].values[i]) for i in order]
@@ -244,7 +262,7 @@ def _add_curve(figure: go.Figure, death: xr.Dataset) -> None:
     )  # fmt: skip
 
 
-def _add_potency(figure: go.Figure, fit: dict[str, float]) -> None:
+def _add_potency(figure: go.Figure, fit: dict[str, Any]) -> None:
     low, high = fit["ec50_low"], fit["ec50_high"]
     if math.isfinite(low) and math.isfinite(high) and low > 0:
         figure.add_scatter(x=[low, high], y=[-0.1, -0.1], mode="lines", line={"color": CURVE, "width": 5}, opacity=0.45,
@@ -255,38 +273,27 @@ def _add_potency(figure: go.Figure, fit: dict[str, float]) -> None:
     )  # fmt: skip
 
 
-def _add_course(
-    figure: go.Figure, fractions: xr.Dataset, well: int, hours: np.ndarray, *, colour: str, name: str, first: bool,
-    dash: str = "solid",
-) -> None:  # fmt: skip
-    one = fractions.isel(well=well)
-    death = one["death"].values
-    figure.add_scatter(
-        x=hours, y=death, mode="lines+markers", name=name, legendgroup=name, showlegend=first,
-        line={"color": colour, "width": 1.8, "dash": dash}, marker={"size": 5},
-        error_y=_error(death, one["death_low"].values, one["death_high"].values, colour),
-        hovertemplate=f"{one['well'].item()}, {name}" + "<br>%{x:.3g} h: %{y:.1%} dead<extra></extra>",
-    )  # fmt: skip
-
-
 def _add_forest(
     figure: go.Figure, ranking: xr.Dataset, picked: list[int], rows: list[int], pathway: str, dose_max: float
 ) -> None:
     one = ranking.isel(compound=picked)
     colour = COLOURS.get(pathway, VEHICLE)
     ec50, low, high = (one[name].values.astype(float) for name in ("ec50", "ec50_low", "ec50_high"))
-    known = np.array([words.has_ec50({"status": s, "ec50": e}) for s, e in zip(one["status"].values, ec50, strict=True)])
+    known = np.array(
+        [words.has_ec50({"status": s, "ec50": e}) for s, e in zip(one["status"].values, ec50, strict=True)]
+    )
     bound = ~known & np.isfinite(low) & (low > 0)
     for end_low, end_high, row in zip(low, high, rows, strict=True):
         if math.isfinite(end_low) and end_low > 0:
             figure.add_scatter(
-                x=[end_low, end_high if math.isfinite(end_high) else dose_max], y=[row, row], mode="lines", hoverinfo="skip",
-                line={"color": colour, "width": 3}, opacity=0.5, showlegend=False,
+                x=[end_low, end_high if math.isfinite(end_high) else dose_max], y=[row, row], mode="lines",
+                line={"color": colour, "width": 3}, opacity=0.5, showlegend=False, hoverinfo="skip",
             )  # fmt: skip
     label = f"{LETTERS[pathway]} {pathway}" if pathway in LETTERS else "no dominant pathway"
     figure.add_scatter(
         x=np.where(known, ec50, np.where(bound, low, np.nan)), y=rows, mode="markers", name=label,
-        marker={"color": colour, "size": 11, "symbol": [SYMBOLS.get(pathway, "circle") if k else "triangle-right-open" for k in known]},
+        marker={"color": colour, "size": 11,
+                "symbol": np.where(known, SYMBOLS.get(pathway, "circle"), "triangle-right-open")},
         hovertemplate="%{x:.3g} µM<extra></extra>",
     )  # fmt: skip
 
@@ -295,7 +302,10 @@ def _points(death: xr.Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Doses, responses and names of the wells that were fitted."""
     response = death["response"].transpose("dose_index", "replicate").values
     held = np.isfinite(response)
-    wells = [f"{words.in_figure(plate)} {well}" for plate, well in zip(death["plate"].values[held], death["well"].values[held], strict=True)]
+    wells = [
+        f"{words.in_figure(plate)} {well}"
+        for plate, well in zip(death["plate"].values[held], death["well"].values[held], strict=True)
+    ]
     return death["dose"].values[held], response[held], wells
 
 

@@ -1,4 +1,4 @@
-"""The wide field as in the study's Figure 1: a grey projection, patches tinted by state, a bar of probabilities in each.
+"""The wide field as in the study's Figure 1: a grey projection, patches tinted by state, probabilities as bars.
 
 The picture and what is drawn over it stay apart: the overlay is SVG made from the stored probabilities, so it
 can be switched off, and it is sharp at any size.

@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from plates.states import COLOURS, LETTERS, STATES
+
 from . import words
 
 # plotly 7 puts a "Share chart..." button that uploads to a web service into every default figure.
@@ -99,22 +100,26 @@ class Page:
             self._blobs["plotly-js"] = base64.b64encode(_static_bytes("plotly-cartesian.min.js.gz")).decode()
         script, style = _static_text("report.js"), _static_text("report.css")
         scripts = [_hash(script.encode()), _hash(gzip.decompress(_static_bytes("plotly-cartesian.min.js.gz")))]
-        html = _environment().get_template(template).render(
-            context,
-            policy="; ".join(
-                (
-                    "default-src 'none'",
-                    f"script-src {' '.join(scripts)}",
-                    # plotly.js adds an empty style element and fills it by rules
-                    f"style-src {_hash(style.encode())} {_hash(b'')}",
-                    "img-src data: blob:",
-                    "base-uri 'none'",
-                    "form-action 'none'",
-                )
-            ),
-            script=Markup(script),
-            style=Markup(style),
-            blobs=self._blobs,
+        html = (
+            _environment()
+            .get_template(template)
+            .render(
+                context,
+                policy="; ".join(
+                    (
+                        "default-src 'none'",
+                        f"script-src {' '.join(scripts)}",
+                        # plotly.js adds an empty style element and fills it by rules
+                        f"style-src {_hash(style.encode())} {_hash(b'')}",
+                        "img-src data: blob:",
+                        "base-uri 'none'",
+                        "form-action 'none'",
+                    )
+                ),
+                script=Markup(script),
+                style=Markup(style),
+                blobs=self._blobs,
+            )
         )
         write_text(self.out, html)
         return self.out
@@ -122,6 +127,9 @@ class Page:
 
 def rounded(value: Any) -> Any:
     """Plain JSON values with four significant digits, NaN and infinities as null; exact ones are in the CSV."""
+    if isinstance(value, Mapping) and "bdata" in value:  # plotly.py's own packing: larger once all is deflated
+        packed = np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"])
+        return rounded(packed.reshape([int(size) for size in value.get("shape", "-1").split(",")]))
     if isinstance(value, Mapping):
         return {str(key): rounded(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -171,10 +179,25 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("concentration", "ec50", "ec50_interval", "half_time", "has_ec50", "hours", "number", "percent", "plain"):
+    for name in (
+        "concentration",
+        "ec50",
+        "ec50_interval",
+        "half_time",
+        "has_ec50",
+        "hours",
+        "number",
+        "percent",
+        "plain",
+    ):
         environment.filters[name] = getattr(words, name)
     environment.globals.update(
-        STATES=STATES, COLOURS=COLOURS, LETTERS=LETTERS, LETTER_INKS=words.LETTER_INKS, percent_interval=words.percent_interval, between=words.between
+        STATES=STATES,
+        COLOURS=COLOURS,
+        LETTERS=LETTERS,
+        LETTER_INKS=words.LETTER_INKS,
+        percent_interval=words.percent_interval,
+        between=words.between,
     )
     return environment
 

@@ -53,10 +53,10 @@ def write_plate_report(
         name: read_result(plate_path, name)
         for name in ("layout", "fields", "probabilities", "fractions", "quality", "dose_response", "ranking")
     }
-    for name in ("normalized", "kinetics"):
-        if has_result(plate_path, name):
-            results[name] = read_result(plate_path, name)
-    reading = reading_timepoint(results["dose_response"], results["fractions"])
+    if has_result(plate_path, "normalized"):
+        results["normalized"] = read_result(plate_path, "normalized")
+    fractions, fits = results["fractions"], results["dose_response"]
+    reading = reading_timepoint(fits, fractions)
     page = Page(out)
     return page.write(
         "plate.html",
@@ -70,17 +70,18 @@ def write_plate_report(
         ),
         maps=_maps(page, plate, results, reading),
         controls=_controls(page, results, reading),
-        ranking=tables.ranking_rows(results["ranking"], results["dose_response"]),
+        ranking=tables.ranking_rows(results["ranking"], fits),
         compounds=_compounds(page, results, reading),
         gallery=_gallery(plate, results, reading, overlays),
-        wells=_well_rows(results["fractions"], results["quality"], reading),
+        wells=_well_rows(fractions, results["quality"], reading),
         methods=_methods(results, reading),
         downloads=[
-            (page.table("wells", tables.wells_table(results["fractions"], results["quality"], results.get("normalized"))),
-             "every well at every timepoint: plate map, death, the five states with intervals, flags, normalised values"),
-            (page.table("curves", tables.curves_table(results["dose_response"])),
-             "every fit of every compound and readout, with intervals and status"),
-            (page.table("points", tables.points_table(results["dose_response"])), "the wells that the curves were fitted to"),
+            (
+                page.table("wells", tables.wells_table(fractions, results["quality"], results.get("normalized"))),
+                "every well at every timepoint: plate map, death and states with intervals, flags, normalised values",
+            ),
+            (page.table("curves", tables.curves_table(fits)), "every fit of every compound and readout"),
+            (page.table("points", tables.points_table(fits)), "the wells that the curves were fitted to"),
             (page.table("ranking", tables.ranking_table(results["ranking"])), "the ranking as stored"),
         ],
     )  # fmt: skip
@@ -170,7 +171,8 @@ def _compounds(page: Page, results: Mapping[str, xr.Dataset], reading: int) -> l
             | {
                 "readouts": tables.readout_rows(fits, compound),
                 "curve": page.figure(
-                    figures.dose_response(fits, compound=compound), label=f"Death against dose of {shown}: {words.ec50(row)}"
+                    figures.dose_response(fits, compound=compound),
+                    label=f"Death against dose of {shown}: {words.ec50(row)}",
                 ),
                 "stack": page.figure(
                     figures.pathway_stack(fractions, compound=compound, timepoint=reading),
@@ -203,7 +205,9 @@ def _gallery(plate: Plate, results: Mapping[str, xr.Dataset], reading: int, limi
         medium = results["fields"]["medium_index"].sel(place).isel(timepoint=scene.timepoint).item()
         seen = np.nanargmax(probability.values[np.isfinite(probability.values[..., 0])], axis=-1)
         counts = {state: int((seen == index).sum()) for index, state in enumerate(STATES)}
-        label = f"Well {scene.well}: " + ", ".join(f"{count} patches {state}" for state, count in counts.items() if count)
+        label = f"Well {scene.well}: " + ", ".join(
+            f"{count} patches {state}" for state, count in counts.items() if count
+        )
         shown.append(
             {
                 "scene": scene,
@@ -226,14 +230,14 @@ def _gallery(plate: Plate, results: Mapping[str, xr.Dataset], reading: int, limi
 
 def _well_rows(fractions: xr.Dataset, quality: xr.Dataset, reading: int) -> list[dict[str, Any]]:
     at_time = fractions.isel(timepoint=reading)
+    columns = ("well", "compound", "dose", "control", "inducer", "death", "death_low", "death_high", "patches")
     rows = []
     for index in range(at_time.sizes["well"]):
         one = at_time.isel(well=index)
-        rows.append(
-            {name: one[name].item() for name in ("well", "compound", "dose", "control", "inducer", "death", "death_low",
-                                                 "death_high", "patches")}
-            | {"flags": quality["flags"].sel(well=one["well"].item()).item(), "states": [one["fraction"].sel(state=state).item() for state in STATES]}
-        )  # fmt: skip
+        row = {name: one[name].item() for name in columns}
+        row["states"] = [one["fraction"].sel(state=state).item() for state in STATES]
+        row["flags"] = quality["flags"].sel(well=row["well"]).item()
+        rows.append(row)
     return rows
 
 

@@ -36,15 +36,21 @@ def heat_map(layout: xr.Dataset, values: np.ndarray, *, rows: int, columns: int,
     for (row, column), value, control in zip(at, thousandths(values), layout["control"].values, strict=True):
         x, y = HEAD + column * CELL, HEAD + row * CELL
         fill = "url(#missing)" if value < 0 else colours[round(value / 10)]
-        parts.append(f'<rect class="w" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3" fill="{fill}"/>')
+        parts.append(
+            f'<rect class="w" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3" fill="{fill}"/>'
+        )
         if columns <= NUMBERS_UP_TO:
             ink = "#fff" if round(value / 10) < 55 else "#111"
             text = "" if value < 0 else round(value / 10)
             numbers.append(f'<text class="v" x="{x + CELL // 2}" y="{y + 21}" fill="{ink}">{text}</text>')
         if control == "negative":
-            marks.append(f'<circle cx="{x + CELL - 6}" cy="{y + 6}" r="2.7" fill="#111" stroke="#fff" stroke-width="1.3"/>')
+            marks.append(
+                f'<circle cx="{x + CELL - 6}" cy="{y + 6}" r="2.7" fill="#111" stroke="#fff" stroke-width="1.3"/>'
+            )
         elif control == "positive":
-            marks.append(f'<circle cx="{x + CELL - 6}" cy="{y + 6}" r="3.2" fill="#fff" stroke="#111" stroke-width=".8"/>')
+            marks.append(
+                f'<circle cx="{x + CELL - 6}" cy="{y + 6}" r="3.2" fill="#fff" stroke="#111" stroke-width=".8"/>'
+            )
     return _svg("plate", HEAD + columns * CELL, HEAD + rows * CELL, label, [*parts, *numbers, *marks])
 
 

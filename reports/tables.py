@@ -54,9 +54,7 @@ def readout_rows(fits: xr.Dataset, compound: str) -> list[dict[str, Any]]:
 def quality_rows(quality: xr.Dataset, *, timepoint: int) -> list[dict[str, Any]]:
     """The stored control statistics at one timepoint, one dictionary a readout."""
     at_time = quality.isel(timepoint=timepoint)
-    return [
-        _values(at_time.sel(readout=readout)) | {"readout": str(readout)} for readout in quality["readout"].values
-    ]
+    return [_values(at_time.sel(readout=readout)) | {"readout": str(readout)} for readout in quality["readout"].values]
 
 
 def wells_table(fractions: xr.Dataset, quality: xr.Dataset, normalized: xr.Dataset | None) -> pd.DataFrame:
@@ -120,7 +118,8 @@ def sparkline(fit: xr.Dataset) -> Markup:
         inside = (curve_dose >= low * 0.999) & (curve_dose <= high * 1.001)
         line = "M" + "L".join(place(curve_dose[inside], curve[inside])[::3])
     return Markup(
-        '<svg class="spark" viewBox="0 0 {} {}" aria-hidden="true"><path class="line" d="{}"/><path class="dots" d="{}"/></svg>'
+        '<svg class="spark" viewBox="0 0 {} {}" aria-hidden="true">'
+        '<path class="line" d="{}"/><path class="dots" d="{}"/></svg>'
     ).format(SPARK_WIDTH, SPARK_HEIGHT, line, dots)
 
 
@@ -151,7 +150,7 @@ def _values(one: xr.Dataset) -> dict[str, Any]:
 
 
 def _flat(dataset: xr.Dataset) -> pd.DataFrame:
-    """(well, timepoint) rows; what depends on the state besides becomes one column a state, what does not on the well is left out."""
+    """(well, timepoint) rows, one column a state where there is one; what is not of the wells is left out."""
     columns: dict[str, xr.DataArray] = {}
     for name, variable in {**dataset.coords, **dataset.data_vars}.items():
         plain = variable.reset_coords(drop=True)
@@ -176,4 +175,5 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
 def provenance(dataset: xr.Dataset) -> Mapping[str, Any]:
     """What a result says about its making."""
     stored = dataset.attrs.get("provenance", {})
-    return json.loads(stored) if isinstance(stored, str) else stored
+    record: Mapping[str, Any] = json.loads(stored) if isinstance(stored, str) else stored
+    return record

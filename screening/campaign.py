@@ -19,7 +19,7 @@ SUFFIX = ".results.zarr"
 
 
 def combine(results: Sequence[Path], *, campaign: Path, timepoint: int = -1, seed: int = 0) -> Path:
-    """Fit all plates together and write the groups `plates`, `dose_response`, `kinetics`, `ranking` of the campaign.
+    """Fit all plates together; write the groups `plates`, `dose_response`, `kinetics`, `ranking`.
 
     Plates whose verdict is FAIL stay in `plates` but out of the fits, unless every plate has failed: then
     all are used, and the reader is told in `plates.attrs["note"]`.
@@ -55,8 +55,7 @@ def combine(results: Sequence[Path], *, campaign: Path, timepoint: int = -1, see
             "Every plate of a campaign needs a name of its own; rename one store."
         )
     normalized = [
-        read_result(path, "normalized").assign_attrs(plate=name)
-        for path, name in zip(stores, names, strict=True)
+        read_result(path, "normalized").assign_attrs(plate=name) for path, name in zip(stores, names, strict=True)
     ]
     quality = [read_result(path, "quality") for path in stores]
     passed = [one.attrs["verdict"] != "FAIL" for one in quality]
@@ -101,9 +100,5 @@ def _plates(
             "used": ("plate", np.array(used)),
         },
         coords={"plate": np.array(names, dtype=object)},
-        attrs={
-            "note": "Every plate failed its quality control; all were used nevertheless."
-            if all_failed
-            else ""
-        },
+        attrs={"note": "Every plate failed its quality control; all were used nevertheless." if all_failed else ""},
     )

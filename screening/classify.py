@@ -1,7 +1,5 @@
 """Dask maps inference over wells and fields into one table of probabilities, resumable."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from distributed import KilledWorker
 from numpy.typing import NDArray
 
-from plates.errors import ClassifierError, TomoscreenError, UnfinishedError
+from plates.errors import ClassifierError, TomoscreenError, UnfinishedError, WorkerLostError
+from plates.mapping import map_units
 from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, PATCH_PX, patch_centres
-from plates.results import read_result, results_path, write_result
+from plates.results import read_result, write_result
 from plates.states import STATES
 from plates.store import Plate, open_plate
-from screening.mapping import map_units
+from screening.fingerprints import digest, made_from, provenance
 
 Progress = Callable[[int, int, str], None]
 
@@ -94,12 +92,14 @@ def classify_plate(
     """
     from models.classifier import read_card
 
+    # workers may have another working directory
+    path, classifier = path.resolve(), classifier.resolve()
     plate = open_plate(path)
     card = read_card(classifier)
     folder = plate.path.with_name(plate.path.name + ".progress") / "probabilities"
     folder.mkdir(parents=True, exist_ok=True)
     # read before the units run, so that a plate that changes meanwhile is done again next time
-    medium = read_result(results_path(plate.path), "fields")["medium_index"]
+    medium = read_result(path, "fields")["medium_index"]
     job = _Job(
         plate=str(plate.path),
         classifier=str(classifier),
@@ -117,26 +117,18 @@ def classify_plate(
     report(done, len(units), f"classifying {plate.name}")
     for (_, task), outcome in map_units(classify_units, [(job, task) for task in tasks], client=client):
         if isinstance(outcome, Exception):
-            if not isinstance(outcome, KilledWorker):
+            if not isinstance(outcome, WorkerLostError):
                 raise outcome  # what no field can be blamed for: a missing classifier, a fault of ours
-            failures += [
-                f"{unit.well} field {unit.field}: its worker was killed three times" for unit in task
-            ]
+            failures += [f"{unit.well} field {unit.field}: {outcome}" for unit in task]
         else:
             failures += outcome
         done += len(task)
         report(done, len(units), f"classifying {plate.name}")
+    fingerprint = digest([unit.fingerprint for unit in units])
+    if not waiting and made_from(path, "probabilities") == fingerprint:
+        return read_result(path, "probabilities")
     result = _assemble(plate, card, job, folder, units)
-    write_result(
-        results_path(plate.path),
-        "probabilities",
-        result,
-        provenance={
-            "step": "classify",
-            "classifier_sha256": card.weights_sha256,
-            "fingerprint": _digest([unit.fingerprint for unit in units]),
-        },
-    )
+    write_result(path, "probabilities", result, provenance=provenance("classify", fingerprint))
     if failures:
         raise UnfinishedError(
             f"{plate.path.name}: {len(failures)} of {len(units)} fields could not be classified; the others "
@@ -150,6 +142,8 @@ def classify_units(job: _Job, units: Sequence[_Unit]) -> list[str]:
     try:
         _classify(job, units)
         return []
+    except ClassifierError:
+        raise  # no field's fault
     except (TomoscreenError, OSError) as error:
         if len(units) == 1:
             return [f"{units[0].well} field {units[0].field}: {error}"]
@@ -214,11 +208,7 @@ def _unit(plate: Plate, well: str, field: int, job: _Job, medium: xr.DataArray) 
                 files.append([file.relative_to(plate.mip_path).as_posix(), stat.st_size, stat.st_mtime_ns])
     settings = [job.weights_sha256, job.stride, job.batch, FOREGROUND_INDEX, FOREGROUND_SHARE]
     # repr, for the index of a field that was never converted is NaN
-    return _Unit(well, field, indices, _digest([RULES, settings, files, repr(indices)]))
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return _Unit(well, field, indices, digest([RULES, settings, files, repr(indices)]))
 
 
 def _write_unit(

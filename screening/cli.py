@@ -51,9 +51,7 @@ def check_siblings() -> None:
 
 @app.command()
 def simulate(
-    out: Annotated[
-        Path, typer.Argument(help="Folder to fill with plates, plate maps, truth and screen.toml.")
-    ],
+    out: Annotated[Path, typer.Argument(help="Folder to fill with plates, plate maps, truth and screen.toml.")],
     seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 1,
     plates: Annotated[int, typer.Option(min=1, help="Plates, one replicate each.")] = 2,
     compounds: Annotated[int, typer.Option(min=1, help="Compounds in the library.")] = 8,
@@ -103,19 +101,17 @@ def ingest(
     from plates.ingest.convert import ingest as convert
     from plates.ingest.convert import last_summary
     from plates.layout import read_plate_map
-    from screening.mapping import cluster
+    from screening.cluster import cluster
     from screening.terminal import Bars
 
     plate_map = read_plate_map(layout, dose_unit=dose_unit)
-    count = workers_from(workers)
-    with Bars() as bars, cluster(workers=count, scheduler=scheduler) as client:
+    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
         convert(
             acquisitions,
             out=out,
             plate_map=plate_map,
             manifest=manifest,
             client=client,
-            workers=count,
             progress=lambda done, total, text: bars(done, total, f"converting {out.stem}"),
         )
     summary = last_summary(out)
@@ -124,22 +120,14 @@ def ingest(
 
 @app.command()
 def train(
-    annotations: Annotated[
-        Path, typer.Argument(help="CSV: plate, well, field, timepoint, y_um, x_um, state.")
-    ],
+    annotations: Annotated[Path, typer.Argument(help="CSV: plate, well, field, timepoint, y_um, x_um, state.")],
     out: Annotated[Path, typer.Argument(help="Folder of the classifier to make.")],
-    architecture: Annotated[
-        str, typer.Option(help="resnet18, resnet34, resnet50 or resnet101.")
-    ] = "resnet101",
-    weights: Annotated[
-        str | None, typer.Option(help="'imagenet', or a file of weights to start from.")
-    ] = None,
+    architecture: Annotated[str, typer.Option(help="resnet18, resnet34, resnet50 or resnet101.")] = "resnet101",
+    weights: Annotated[str | None, typer.Option(help="'imagenet', or a file of weights to start from.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 16,
     batch: Annotated[int, typer.Option(min=1)] = 32,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    trained_on: Annotated[
-        str, typer.Option(help="What the patches show, for the card and every report.")
-    ] = "",
+    trained_on: Annotated[str, typer.Option(help="What the patches show, for the card and every report.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
     """Train a classifier on annotated patches; an interrupted training goes on where it was.
@@ -182,15 +170,13 @@ def classify(
     Example: tomoscreen classify results/P012.zarr --classifier classifiers/HeLa
     """
     from screening.classify import classify_plate
-    from screening.mapping import cluster
+    from screening.cluster import cluster
     from screening.settings import ClassifierSettings
     from screening.terminal import Bars
 
     folder = classifier or ClassifierSettings().folder
     with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
-        result = classify_plate(
-            plate, classifier=folder, stride=stride, device=device, client=client, progress=bars
-        )
+        result = classify_plate(plate, classifier=folder, stride=stride, device=device, client=client, progress=bars)
     patches = int(result["probability"].isel(state=0).notnull().sum())
     typer.echo(f"{plate}: {patches} patches with cells classified by {result.attrs['classifier']}.")
 
@@ -227,9 +213,7 @@ def report(
 @app.command()
 def run(
     settings: Annotated[Path, typer.Argument(help="The campaign's screen.toml.")],
-    example: Annotated[
-        bool, typer.Option("--example", help="Write a commented screen.toml and stop.")
-    ] = False,
+    example: Annotated[bool, typer.Option("--example", help="Write a commented screen.toml and stop.")] = False,
 ) -> None:
     """Do all steps for all plates of a campaign; what is done already is skipped.
 
@@ -278,7 +262,7 @@ def numbers(text: str, *, option: str) -> tuple[float, ...]:
 
 def workers_from(text: str) -> int:
     """Read a number of workers; "auto" is one a core."""
-    from screening.mapping import worker_count
+    from screening.cluster import worker_count
 
     if text == "auto":
         return worker_count("auto")

@@ -12,7 +12,7 @@ from plates.results import read_result
 from plates.simulation.design import design_plates, make_library
 from plates.simulation.plate import simulate_plate
 from plates.simulation.truth import read_compounds
-from screening.mapping import cluster, worker_count
+from screening.cluster import cluster, worker_count
 from screening.pipeline import Outcome, run
 from screening.settings import read_settings
 
@@ -74,9 +74,7 @@ def simulate_campaign(
         The screen.toml.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    designs = design_plates(
-        make_library(seed, compounds=compounds), seed=seed, plates=plates, hours=hours, **options
-    )
+    designs = design_plates(make_library(seed, compounds=compounds), seed=seed, plates=plates, hours=hours, **options)
     count = worker_count(int(workers) if str(workers).isdigit() else "auto")
     with cluster(workers=count) as client:
         for design in designs:

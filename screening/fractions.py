@@ -95,7 +95,7 @@ def aggregate(
         },
         attrs={
             "level": level,
-            "interval": "Wilson on the effective number of patches, dispersion between fields pooled over the plate",
+            "interval": "Wilson, effective number of patches, dispersion of fields pooled over the plate",
             "dispersion_source": "plate" if pooled else "assumed: too few wells with two or more fields",
             "dispersion_freedom": freedom,
         },
@@ -103,14 +103,10 @@ def aggregate(
     for name in ("count", "patches", "fields_used"):  # wells that were never classified hold none
         result[name] = result[name].fillna(0).astype(np.int64)
     if fields is not None:
-        result["confluency"] = fields.confluency.mean("field").reindex(
-            well=result.well, timepoint=result.timepoint
-        )
+        result["confluency"] = fields.confluency.mean("field").reindex(well=result.well, timepoint=result.timepoint)
     else:
         result["confluency"] = xr.full_like(result.death, np.nan)
-    return result.assign_coords(
-        {name: ("well", layout[name].values) for name in layout.variables if name != "well"}
-    )
+    return result.assign_coords({name: ("well", layout[name].values) for name in layout.variables if name != "well"})
 
 
 def _per_field(probabilities: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""How fast a compound kills: hours until half of its final excess death, or the bound that the frames allow."""
+"""How fast a compound kills: hours until half of its final excess death, or a bound."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def half_times(
     pooled = wells.pool_wells(plates)
     names = wells.compounds(pooled)
     hours, courses = _on_one_clock(pooled)
-    groups = _groups(pooled, names)
+    groups = _groups(pooled, names, complete=np.isfinite(courses).all(axis=1))
     means = {key: courses[members].mean(axis=0) for key, members in groups.items()}
     residuals = _residuals(courses, groups, means, minimum_effect)
     rng = np.random.default_rng(seed)
@@ -76,16 +76,16 @@ def half_times(
     result["plateau_by_dose"] = result.plateau_by_dose == 1
     result["status"] = ("compound", top_status)
     result["status_by_dose"] = (("compound", "dose_index"), status)
-    for name in result.data_vars:
-        if str(name).startswith("t_half"):
-            result[name].attrs["units"] = "hours since the first frame"
-        elif str(name).startswith("dose"):
-            result[name].attrs["units"] = "uM"
+    for variable in result.data_vars.values():
+        if str(variable.name).startswith("t_half"):
+            variable.attrs["units"] = "h"
+        elif str(variable.name).startswith("dose"):
+            variable.attrs["units"] = "uM"
     return result.assign_attrs(level=level, minimum_effect=minimum_effect, residual_courses=len(residuals))
 
 
 def crossings(hours: np.ndarray, courses: np.ndarray) -> np.ndarray:
-    """Hours at which each course (course, timepoint) first reaches half of its last value, by linear interpolation.
+    """Hours at which each course (course, timepoint) first reaches half of its last value, interpolated.
 
     -inf where it has at the first timepoint; NaN where the last value is not positive or not known.
     """
@@ -102,32 +102,32 @@ def crossings(hours: np.ndarray, courses: np.ndarray) -> np.ndarray:
 
 
 def _on_one_clock(pooled: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Excess death of every well at the hours of all plates, (index, hour); NaN outside a plate's own frames."""
+    """Hours of all plates, and excess death (index, hour); NaN outside a plate's own frames."""
     own_hours = pooled.hours.transpose("index", "timepoint").values
     death = pooled.response.sel(readout="death").transpose("index", "timepoint").values
-    # nothing is known at the hours that only the longest plate has: compare over the shared ones
-    shared = np.nanmax(own_hours, axis=1).min() if own_hours.size else 0.0
+    # only where every plate was watched
+    start, end = (np.nanmin(own_hours, axis=1).max(), np.nanmax(own_hours, axis=1).min()) if death.size else (0, 0)
     hours = np.unique(np.round(own_hours[np.isfinite(own_hours)], 6))
-    hours = hours[hours <= shared + 1e-6]
+    hours = hours[(hours >= start - 1e-6) & (hours <= end + 1e-6)]
     courses = np.full((len(death), hours.size), np.nan)
     for well in range(len(death)):
         known = np.isfinite(own_hours[well]) & np.isfinite(death[well])
         if known.any():
-            courses[well] = np.interp(
-                hours, own_hours[well, known], death[well, known], left=np.nan, right=np.nan
-            )
+            courses[well] = np.interp(hours, own_hours[well, known], death[well, known], left=np.nan, right=np.nan)
     return hours, courses
 
 
-def _groups(pooled: xr.Dataset, names: list[str]) -> dict[tuple[str, float], np.ndarray]:
-    """Wells of each (compound, log10 dose)."""
+def _groups(pooled: xr.Dataset, names: list[str], *, complete: np.ndarray) -> dict[tuple[str, float], np.ndarray]:
+    """Wells of each (compound, log10 dose) whose course has no gap at either end; all of them if none has."""
     compound, vehicle = pooled.compound.values, pooled.vehicle.values
     log_dose = np.round(np.log10(np.where(vehicle, 1.0, pooled.dose.values)), 5)
     groups = {}
     for name in names:
         mine = (compound == name) & ~vehicle
         for dose in np.unique(log_dose[mine]):
-            groups[name, float(dose)] = np.flatnonzero(mine & (log_dose == dose))
+            wells_of_dose = mine & (log_dose == dose)
+            kept = wells_of_dose & complete
+            groups[name, float(dose)] = np.flatnonzero(kept if kept.any() else wells_of_dose)
     return groups
 
 
@@ -137,15 +137,10 @@ def _residuals(
     means: dict[tuple[str, float], np.ndarray],
     minimum_effect: float,
 ) -> np.ndarray:
-    """Courses of replicate wells around their mean, (residual, hour), widened for the mean that was taken from them."""
+    """Courses of replicate wells around their mean, (residual, hour), widened for that mean's own error."""
     parts = [np.empty((0, courses.shape[1]))]
     for key, members in groups.items():
-        if (
-            len(members) > 1
-            and np.isfinite(means[key]).all()
-            and means[key].size
-            and means[key][-1] >= minimum_effect
-        ):
+        if len(members) > 1 and np.isfinite(means[key]).all() and means[key].size and means[key][-1] >= minimum_effect:
             parts.append((courses[members] - means[key]) * np.sqrt(len(members) / (len(members) - 1)))
     return np.concatenate(parts)
 
@@ -178,9 +173,7 @@ def _time(
         times = np.sort(times[~np.isnan(times)])
         if times.size:
             # no interpolation between draws: -inf, before the first frame, is one of the values
-            low, high = (
-                float(times[round(q * (times.size - 1))]) for q in ((1 - level) / 2, (1 + level) / 2)
-            )
+            low, high = (float(times[round(q * (times.size - 1))]) for q in ((1 - level) / 2, (1 + level) / 2))
     if np.isneginf(crossing):
         return [
             nan,

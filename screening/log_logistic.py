@@ -15,18 +15,17 @@ spread inside a dose is the same for every curve and is added to the residual su
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
-Array: TypeAlias = NDArray[np.float64]
+Array: TypeAlias = NDArray[Any]  # float64, or bool where it says whether
 
 LN10 = np.log(10.0)
 ZERO_DOSE = -1e4  # log10 of "no dose": far enough for every slope, finite so that 0 * log(0) never appears
 REACH = 2.0  # decades beyond the tested doses in which an EC50 is looked for
-SLOPES, LOCATIONS = 28, 141  # grid of the profile likelihood
 CHUNK = 1000  # curves on the profile's grid at a time: 30 MB
 
 
@@ -40,10 +39,12 @@ class Limits:
 
     @property
     def parameters(self) -> int:
+        """Free parameters of a curve."""
         return 2 + (self.bottom[0] < self.bottom[1]) + (self.top[0] < self.top[1])
 
     @property
     def bounded(self) -> bool:
+        """Whether an asymptote has a limit."""
         return bool(np.isfinite((*self.bottom, *self.top)).any())
 
 
@@ -61,19 +62,22 @@ class Design:
 
     @property
     def tested(self) -> Array:
+        """Doses other than vehicle, log10."""
         return self.log_dose[self.log_dose > ZERO_DOSE]
 
     @property
     def reach(self) -> tuple[float, float]:
+        """Lowest and highest log10 EC50 that is looked for."""
         return float(self.tested[0]) - REACH, float(self.tested[-1]) + REACH
 
     def freedom(self, limits: Limits) -> int:
+        """Degrees of freedom of the residuals."""
         return self.log_dose.size + self.within - limits.parameters
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Fitted curves; every array is (curve,). `location` is log10 EC50, `rss` includes the spread inside doses."""
+    """Fitted curves, arrays (curve,). `location` is log10 EC50, `rss` includes the spread inside doses."""
 
     bottom: Array
     top: Array
@@ -84,7 +88,8 @@ class Curves:
     def at(self, log_dose: Array) -> Array:
         """Fitted responses, (curve, dose)."""
         rise = _rise(np.log(self.hill), self.location, log_dose)
-        return self.bottom[:, None] + (self.top - self.bottom)[:, None] * rise
+        response: Array = self.bottom[:, None] + (self.top - self.bottom)[:, None] * rise
+        return response
 
 
 def fit(design: Design, means: Array, spread: Array, *, limits: Limits) -> Curves:
@@ -103,57 +108,11 @@ def fit(design: Design, means: Array, spread: Array, *, limits: Limits) -> Curve
     """
     slopes = np.geomspace(max(limits.hill[0], 0.3), min(limits.hill[1], 10.0), 5)
     locations = np.linspace(*design.reach, 29)
-    grid = np.concatenate(
-        [_grid_rss(design, part, slopes, locations, limits) for part in _chunks(means, 5 * CHUNK)]
-    )
+    grid = np.concatenate([grid_rss(design, part, slopes, locations, limits) for part in chunks(means, 5 * CHUNK)])
     starts = _starts(grid, apart=5)  # (start, curve) cells of the grid
-    fitted = [
-        _descend(design, means, np.log(slopes[cell // 29]), locations[cell % 29], limits) for cell in starts
-    ]
+    fitted = [descend(design, means, np.log(slopes[cell // 29]), locations[cell % 29], limits) for cell in starts]
     best = np.argmin([curves.rss for curves in fitted], axis=0)
-    return _plus(_choose(fitted, best), spread)
-
-
-def profile(
-    design: Design,
-    means: Array,
-    spread: Array,
-    curves: Curves,
-    *,
-    limits: Limits,
-    level: float = 0.95,
-    design_effect: float | Array = 1.0,
-) -> tuple[Curves, Array, Array]:
-    """Profile-likelihood interval of log10 EC50, all other parameters fitted again at each trial value.
-
-    The interval is {E : RSS(E) <= RSS_min (1 + t^2 / df)} (Bates & Watts 1988, 6.1), its ends the outermost
-    crossings; an end that is not found within `REACH` decades of the tested doses is unbounded. Slopes stay
-    within `limits.hill`, on which the interval depends.
-
-    Returns
-    -------
-    curves, low, high
-        The curves (a corner of the grid that beat a fit has replaced it), and log10 limits, (curve,), with
-        -inf or inf where unbounded.
-    """
-    slopes = np.geomspace(*limits.hill, SLOPES)
-    locations = np.linspace(*design.reach, LOCATIONS)
-    lowest = np.empty((len(means), LOCATIONS))
-    slope = np.empty((len(means), LOCATIONS))
-    for rows in _chunks(np.arange(len(means)), CHUNK):
-        grid = _grid_rss(design, means[rows], slopes, locations, limits).reshape(-1, SLOPES, LOCATIONS)
-        best = grid.argmin(axis=1)
-        lowest[rows] = np.take_along_axis(grid, best[:, None], axis=1)[:, 0]
-        slope[rows] = np.log(slopes[best])
-
-    curves = _improved(design, means, spread, curves, lowest, slope, locations, limits)
-    t = stats.t.ppf(0.5 + level / 2, design.freedom(limits))
-    # limits without the spread inside doses, which no parameter changes
-    ceiling = curves.rss * (1 + design_effect * t**2 / design.freedom(limits)) - spread
-    low, high = (
-        _crossing(design, means, curves, ceiling, lowest, slope, locations, limits, side) for side in (-1, 1)
-    )
-    return curves, low, high
+    return add_spread(choose(fitted, best), spread)
 
 
 def band(
@@ -186,7 +145,7 @@ def band(
 
 
 def information(design: Design, curves: Curves, *, limits: Limits) -> Array:
-    """Share of what each dose says about log10 EC50, all other parameters being free, (curve, dose); 0 where none does."""
+    """Share of each dose in what is known of log10 EC50, all else being free, (curve, dose)."""
     jacobian = _jacobian(curves, design.log_dose, limits) * np.sqrt(design.weight)[None, :, None]
     others, location = jacobian[..., :3], jacobian[..., 3]
     size = np.sqrt((others**2).sum(axis=1, keepdims=True))
@@ -194,7 +153,8 @@ def information(design: Design, curves: Curves, *, limits: Limits) -> Array:
     followed = np.einsum("cdp,cpe,ce->cd", others, np.linalg.pinv(others, rcond=1e-9), location)
     score = (location - followed) ** 2
     total = score.sum(axis=1, keepdims=True)
-    return np.divide(score, total, out=np.zeros_like(score), where=total > 1e-300)
+    share: Array = np.divide(score, total, out=np.zeros_like(score), where=total > 1e-300)
+    return share
 
 
 def _rise(ln_hill: Array, location: Array, log_dose: Array) -> Array:
@@ -210,10 +170,8 @@ def _slopes_of_rise(ln_hill: Array, location: Array, log_dose: Array, rise: Arra
     return bell * steepness * (log_dose[None, :] - location[:, None]), -bell * steepness
 
 
-def _asymptotes(
-    rise: Array, means: Array, weight: Array, limits: Limits
-) -> tuple[Array, Array, Array, Array]:
-    """Best bottom and height (top - bottom) for each curve, and whether bottom and top are free of their limits."""
+def _asymptotes(rise: Array, means: Array, weight: Array, limits: Limits) -> tuple[Array, Array, Array, Array]:
+    """Best bottom and height (top - bottom) of each curve; whether bottom and top are off their limits."""
     mean_rise = rise @ weight / weight.sum()
     centred = rise - mean_rise[:, None]  # centred first: a rise of 1 +- 1e-9 keeps its digits
     variance = centred**2 @ weight
@@ -243,15 +201,11 @@ def _on_edges(rise: Array, means: Array, weight: Array, limits: Limits) -> tuple
     candidates = []
     for value in sorted({v for v in limits.bottom if np.isfinite(v)}):
         bottom = np.full(len(rise), value)
-        free_top = np.divide(
-            (rise * (means - value * fall)) @ weight, s11, out=np.zeros(len(rise)), where=s11 > 0
-        )
+        free_top = np.divide((rise * (means - value * fall)) @ weight, s11, out=np.zeros(len(rise)), where=s11 > 0)
         candidates.append((bottom, np.clip(free_top, *limits.top)))
     for value in sorted({v for v in limits.top if np.isfinite(v)}):
         top = np.full(len(rise), value)
-        free_bottom = np.divide(
-            (fall * (means - value * rise)) @ weight, s00, out=np.zeros(len(rise)), where=s00 > 0
-        )
+        free_bottom = np.divide((fall * (means - value * rise)) @ weight, s00, out=np.zeros(len(rise)), where=s00 > 0)
         candidates.append((np.clip(free_bottom, *limits.bottom), top))
     rss = np.stack([(means - b[:, None] * fall - t[:, None] * rise) ** 2 @ weight for b, t in candidates])
     best, curve = rss.argmin(axis=0), np.arange(len(rise))
@@ -260,8 +214,8 @@ def _on_edges(rise: Array, means: Array, weight: Array, limits: Limits) -> tuple
     return bottom, top - bottom, ~np.isin(bottom, limits.bottom), ~np.isin(top, limits.top)
 
 
-def _grid_rss(design: Design, means: Array, slopes: Array, locations: Array, limits: Limits) -> Array:
-    """Residual sums of squares of `means` on a grid of slopes x locations that all curves share, (curve, cell)."""
+def grid_rss(design: Design, means: Array, slopes: Array, locations: Array, limits: Limits) -> Array:
+    """Residual sums of squares on a grid of slopes x locations that all curves share, (curve, cell)."""
     ln_hill, location = (a.ravel() for a in np.broadcast_arrays(np.log(slopes)[:, None], locations[None, :]))
     weight = design.weight
     rise = _rise(ln_hill, location, design.log_dose)  # (cell, dose)
@@ -287,7 +241,7 @@ def _grid_rss(design: Design, means: Array, slopes: Array, locations: Array, lim
     return rss
 
 
-def _edge_rss(rise: Array, means: Array, weight: Array, limits: Limits, outside: NDArray[np.bool_]) -> Array:
+def _edge_rss(rise: Array, means: Array, weight: Array, limits: Limits, outside: Array) -> Array:
     """Residual sums of squares on the box's edges, for the (curve, cell) pairs that are `outside`."""
     curve, cell = np.nonzero(outside)
     fall = 1 - rise
@@ -300,17 +254,16 @@ def _edge_rss(rise: Array, means: Array, weight: Array, limits: Limits, outside:
         (limits.top, limits.bottom, s11, s00, t1, t0),
     ):
         for value in sorted({v for v in limit if np.isfinite(v)}):
-            free = np.divide(
-                other_target - value * s01, other_own, out=np.zeros(curve.size), where=other_own > 0
-            )
+            free = np.divide(other_target - value * s01, other_own, out=np.zeros(curve.size), where=other_own > 0)
             free = np.clip(free, *other)
             quadratic = value**2 * own + 2 * value * free * s01 + free**2 * other_own
             lowest = np.minimum(lowest, quadratic - 2 * (value * target + free * other_target))
-    return np.maximum(lowest + (means**2 @ weight)[curve], 0)
+    rss: Array = np.maximum(lowest + (means**2 @ weight)[curve], 0)
+    return rss
 
 
-def _starts(grid: Array, *, apart: int) -> list[NDArray[np.intp]]:
-    """The best cell, the best one at least `apart` locations away from it, the best one with another slope."""
+def _starts(grid: Array, *, apart: int) -> list[Array]:
+    """The best cell, the best at least `apart` locations away from it, the best with another slope."""
     slope, location = np.divmod(np.arange(grid.shape[1]), 29)
     first = grid.argmin(axis=1)
     near = np.abs(location[None, :] - location[first][:, None]) < apart
@@ -322,7 +275,7 @@ def _starts(grid: Array, *, apart: int) -> list[NDArray[np.intp]]:
     ]
 
 
-def _descend(
+def descend(
     design: Design,
     means: Array,
     ln_hill: Array,
@@ -332,7 +285,7 @@ def _descend(
     hold: bool = False,
     rounds: int = 150,
 ) -> Curves:
-    """Levenberg-Marquardt on (ln hill, location), or on ln hill alone with `hold`, every curve with its own damping."""
+    """Levenberg-Marquardt on (ln hill, location), with `hold` on ln hill alone; damped curve by curve."""
     box = np.array([np.log(limits.hill), design.reach])  # (parameter, end)
     theta = np.stack([ln_hill, location]).astype(float)  # (parameter, curve)
     result = np.full((5, len(means)), np.nan)
@@ -375,9 +328,7 @@ def _state(design: Design, y: Array, theta: Array, limits: Limits) -> tuple[Arra
     return bottom, height, rss, rise, free_bottom, free_top
 
 
-def _normal(
-    design: Design, y: Array, theta: Array, state: tuple[Array, ...], weight: Array
-) -> tuple[Array, Array]:
+def _normal(design: Design, y: Array, theta: Array, state: tuple[Array, ...], weight: Array) -> tuple[Array, Array]:
     """Descent direction (parameter, curve) and Gauss-Newton matrix (parameter, parameter, curve)."""
     bottom, height, _, rise, free_bottom, free_top = state
     residual = y - bottom[:, None] - height[:, None] * rise
@@ -407,8 +358,8 @@ def _without(column: Array, direction: Array, weight: Array) -> Array:
     return column - share[:, None] * direction
 
 
-def _damped_step(gradient: Array, curvature: Array, damping: Array, blocked: NDArray[np.bool_]) -> Array:
-    tiny = 1e-300
+def _damped_step(gradient: Array, curvature: Array, damping: Array, blocked: Array) -> Array:
+    tiny = 1e-200
     a = np.where(blocked[0], 1.0, curvature[0, 0] * (1 + damping) + tiny)
     d = np.where(blocked[1], 1.0, curvature[1, 1] * (1 + damping) + tiny)
     b = np.where(blocked.any(axis=0), 0.0, curvature[0, 1])
@@ -418,7 +369,8 @@ def _damped_step(gradient: Array, curvature: Array, damping: Array, blocked: NDA
     p, q = g[0] / np.sqrt(a), g[1] / np.sqrt(d)
     det = np.maximum(1 - rho**2, 1e-14)
     step = np.stack([(p - rho * q) / det / np.sqrt(a), (q - rho * p) / det / np.sqrt(d)])
-    return np.clip(step, [[-1.0], [-0.5]], [[1.0], [0.5]])
+    limited: Array = np.clip(step, [[-1.0], [-0.5]], [[1.0], [0.5]])
+    return limited
 
 
 def _trust(gain: Array, step: Array, gradient: Array, curvature: Array) -> Array:
@@ -433,113 +385,20 @@ def _packed(theta: Array, state: tuple[Array, ...]) -> Array:
     return np.stack([state[0], state[0] + state[1], np.exp(theta[0]), theta[1], state[2]])
 
 
-def _where(condition: NDArray[np.bool_], a: Array, b: Array) -> Array:
+def _where(condition: Array, a: Array, b: Array) -> Array:
     return np.where(condition[:, None] if a.ndim == 2 else condition, a, b)
 
 
-def _choose(fitted: list[Curves], best: NDArray[np.intp]) -> Curves:
+def choose(fitted: list[Curves], best: Array) -> Curves:
+    """For each curve the one of several fits that `best` names."""
     rows = np.arange(best.size)
     names = ("bottom", "top", "hill", "location", "rss")
     return Curves(*(np.stack([getattr(curves, name) for curves in fitted])[best, rows] for name in names))
 
 
-def _plus(curves: Curves, spread: Array) -> Curves:
+def add_spread(curves: Curves, spread: Array) -> Curves:
+    """Curves whose residual sum of squares holds the spread inside doses too."""
     return replace(curves, rss=curves.rss + spread)
-
-
-def _improved(
-    design: Design,
-    means: Array,
-    spread: Array,
-    curves: Curves,
-    lowest: Array,
-    slope: Array,
-    locations: Array,
-    limits: Limits,
-) -> Curves:
-    """Curves started again where the profile's grid found a lower corner than the fit did."""
-    corner = lowest.argmin(axis=1)
-    worse = np.flatnonzero(lowest.min(axis=1) + spread < curves.rss * (1 - 1e-9))
-    if not worse.size:
-        return curves
-    again = _descend(design, means[worse], slope[worse, corner[worse]], locations[corner[worse]], limits)
-    again = _plus(again, spread[worse])
-    old = Curves(*(getattr(curves, n)[worse] for n in ("bottom", "top", "hill", "location", "rss")))
-    best = _choose([old, again], np.argmin([old.rss, again.rss], axis=0))
-    merged = {}
-    for name in ("bottom", "top", "hill", "location", "rss"):
-        merged[name] = getattr(curves, name).copy()
-        merged[name][worse] = getattr(best, name)
-    return Curves(**merged)
-
-
-def _crossing(
-    design: Design,
-    means: Array,
-    curves: Curves,
-    ceiling: Array,
-    lowest: Array,
-    slope: Array,
-    locations: Array,
-    limits: Limits,
-    side: int,
-) -> Array:
-    """Outermost location on one side at which the profile reaches the ceiling; +-inf where it never does."""
-    last = LOCATIONS - 1
-    inside = lowest <= ceiling[:, None]
-    index = np.arange(LOCATIONS)
-    if side > 0:
-        edge = np.where(inside, index, -1).max(axis=1)
-        nearest = np.searchsorted(locations, curves.location, side="right") - 1
-        edge = np.maximum(edge, np.clip(nearest, 0, last))
-    else:
-        edge = np.where(inside, index, LOCATIONS).min(axis=1)
-        nearest = np.searchsorted(locations, curves.location, side="left")
-        edge = np.minimum(edge, np.clip(nearest, 0, last))
-    ends = np.where(edge == (last if side > 0 else 0), np.inf * side, np.nan)
-    at_edge = side * (locations[edge] - curves.location)
-    near = np.where(at_edge > 0, locations[edge], curves.location)  # a location known to be inside
-    start = np.where(at_edge > 0, slope[np.arange(len(edge)), edge], np.log(curves.hill))
-    todo = np.flatnonzero(np.isnan(ends))
-    # the grid overstates the profile between its slopes: polish, and walk on while still inside
-    outer = edge + side
-    while todo.size:
-        trial, ln_hill = _profile_at(design, means[todo], locations[outer[todo]], start[todo], limits)
-        grid_start = slope[todo, outer[todo]]
-        other, other_hill = _profile_at(design, means[todo], locations[outer[todo]], grid_start, limits)
-        ln_hill = np.where(other < trial, other_hill, ln_hill)
-        still = np.minimum(trial, other) <= ceiling[todo]
-        near[todo[still]] = locations[outer[todo[still]]]
-        start[todo[still]] = ln_hill[still]
-        ended = still & ((outer[todo] == 0) | (outer[todo] == last))
-        ends[todo[ended]] = np.inf * side
-        outer[todo[still & ~ended]] += side
-        todo = todo[still & ~ended]
-    todo = np.flatnonzero(np.isnan(ends))
-    ends[todo] = _bisect(
-        design, means[todo], near[todo], locations[outer[todo]], start[todo], ceiling[todo], limits
-    )
-    return ends
-
-
-def _profile_at(
-    design: Design, means: Array, location: Array, ln_hill: Array, limits: Limits
-) -> tuple[Array, Array]:
-    held = _descend(design, means, ln_hill, location, limits, hold=True, rounds=40)
-    return held.rss, np.log(held.hill)
-
-
-def _bisect(
-    design: Design, means: Array, inner: Array, outer: Array, ln_hill: Array, ceiling: Array, limits: Limits
-) -> Array:
-    """Crossing between a location inside the interval and one outside it, to 1e-5 of the grid's step."""
-    for _ in range(17):
-        middle = (inner + outer) / 2
-        rss, found = _profile_at(design, means, middle, ln_hill, limits)
-        inside = rss <= ceiling
-        inner, outer = np.where(inside, middle, inner), np.where(inside, outer, middle)
-        ln_hill = np.where(inside, found, ln_hill)
-    return (inner + outer) / 2
 
 
 def _jacobian(curves: Curves, log_dose: Array, limits: Limits) -> Array:
@@ -556,5 +415,6 @@ def _jacobian(curves: Curves, log_dose: Array, limits: Limits) -> Array:
     return out
 
 
-def _chunks(rows: NDArray[np.generic], size: int) -> list[NDArray[np.generic]]:
+def chunks(rows: Array, size: int) -> list[Array]:
+    """Rows in pieces of at most `size`."""
     return [rows[i : i + size] for i in range(0, max(len(rows), 1), size)]

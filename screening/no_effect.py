@@ -45,9 +45,7 @@ def p_values(
         raise ValueError("the test for no effect needs both asymptotes free")
     constant = (means - means @ design.weight[:, None] / design.weight.sum()) ** 2 @ design.weight + spread
     explained = np.maximum(constant - curves.rss, 0) / design_effect
-    unexplained = np.divide(
-        curves.rss, curves.rss + explained, out=np.ones_like(explained), where=constant > 0
-    )
+    unexplained = np.divide(curves.rss, curves.rss + explained, out=np.ones_like(explained), where=constant > 0)
     # the same dilution scheme has the same null wherever it starts
     relative = np.where(design.tested[0] <= design.log_dose, design.log_dose - design.tested[0], 0.0)
     null, shape = _null(
@@ -61,7 +59,8 @@ def p_values(
     )
     counted = (1 + np.searchsorted(null, unexplained, side="right")) / (draws + 1)
     fitted = special.betainc(design.freedom(limits) / 2, shape, unexplained)
-    return np.where(counted < TAIL, np.minimum(fitted, TAIL), counted)
+    p: Array = np.where(counted < TAIL, np.minimum(fitted, TAIL), counted)
+    return p
 
 
 @lru_cache(maxsize=256)
@@ -74,7 +73,7 @@ def _null(
     draws: int,
     seed: int,
 ) -> tuple[Array, float]:
-    """Sorted RSS(curve) / RSS(constant) of noise, and the shape of the beta distribution that continues its tail.
+    """Sorted RSS(curve) / RSS(constant) of noise, and the shape of the beta distribution of its tail.
 
     For a linear model with q more parameters that ratio is Beta(df / 2, q / 2); q is matched at `TAIL`.
     """

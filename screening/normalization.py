@@ -1,4 +1,4 @@
-"""A plate against its own controls: death as percent of them, and what every state has gained over vehicle."""
+"""A plate against its own controls: death as percent of them, and what each state gained over vehicle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMALLEST_WINDOW = 0.1  # death of positive controls minus death of vehicle below
 
 
 def normalize(fractions: xr.Dataset, *, center: Literal["median", "mean"] = "median") -> xr.Dataset:
-    """Express a plate's fractions relative to its controls, timepoint by timepoint; the raw fractions stay beside.
+    """Express a plate's fractions relative to its controls, timepoint by timepoint; raw ones stay beside.
 
     With v the vehicle's fraction and V its death, the excess of a state with fraction x is (x - v) / (1 -
     V): for death this is Abbott's (1925) correction, the share of the cells that vehicle leaves alive which

@@ -12,8 +12,8 @@ from plates.results import read_result
 from plates.shards import write_durable
 from screening.analysis import CAMPAIGN_RESULTS, PLATE_RESULTS, analyse_campaign, analyse_plate
 from screening.classify import classify_plate
+from screening.cluster import cluster, worker_count
 from screening.fingerprints import content, digest, provenance
-from screening.mapping import cluster, worker_count
 from screening.settings import PlateSettings, Settings
 
 Progress = Callable[[int, int, str], None]
@@ -48,9 +48,9 @@ def run(settings: Settings, *, progress: Progress | None = None, client: Any = N
     TomoscreenError
         Any other kind: nothing can go on. What was finished by then is kept.
     """
-    from models.classifier import read_card
+    from models.classifier import load_classifier
 
-    read_card(settings.classifier.folder)
+    load_classifier(settings.classifier.folder)  # whole, unaltered, and it answers its test input
     maps = {plate.name: read_plate_map(plate.layout, dose_unit=plate.dose_unit) for plate in settings.plates}
     out = settings.campaign.out
     out.mkdir(parents=True, exist_ok=True)
@@ -89,9 +89,7 @@ def _read_images(
             # the fields that are there are classified and reported; the others stay visible as missing
             outcome.problems.append(str(error))
         summary = last_summary(path)
-        outcome.notes.append(
-            f"{plate.name}: {summary.converted} files converted, {summary.skipped} done before"
-        )
+        outcome.notes.append(f"{plate.name}: {summary.converted} files converted, {summary.skipped} done before")
         outcome.notes += [f"  {Path(file).name}: {why}" for file, why in summary.recomputed.items()]
         try:
             classify_plate(
@@ -107,9 +105,7 @@ def _read_images(
             outcome.problems.append(str(error))
 
 
-def _convert(
-    plate: PlateSettings, path: Path, plate_map: PlateMap, *, client: Any, progress: Progress | None
-) -> None:
+def _convert(plate: PlateSettings, path: Path, plate_map: PlateMap, *, client: Any, progress: Progress | None) -> None:
     ingest(
         plate.acquisitions,
         out=path,
@@ -117,7 +113,6 @@ def _convert(
         manifest=plate.manifest,
         name=plate.name,
         client=client,
-        workers=len(client.nthreads()) if client is not None else 1,
         progress=lambda done, total, _: _tell(progress, done, total, f"converting {plate.name}"),
     )
 
@@ -131,9 +126,7 @@ def _write_reports(settings: Settings, outcome: Outcome, *, progress: Progress |
     total = len(outcome.plates) + 1
     for number, (name, path) in enumerate(outcome.plates.items(), start=1):
         page = out / f"{name}.html"
-        shown = [
-            content(read_result(path, part)) for part in ("layout", "fields", "probabilities", *PLATE_RESULTS)
-        ]
+        shown = [content(read_result(path, part)) for part in ("layout", "fields", "probabilities", *PLATE_RESULTS)]
         if _is_stale(page, path, shown, described):
             write_plate_report(path, out=page, campaign=settings.campaign.name, settings=described)
             _mark(page, path, shown, described)

@@ -42,11 +42,12 @@ class Rule:
     def __str__(self) -> str:
         return (
             f"Robust Z' of death at the reading timepoint: FAIL below {self.fail_z_prime:g}, REVIEW below "
-            f"{self.pass_z_prime:g} or where it cannot be computed; REVIEW if robust |SSMD| of death is below "
-            f"{self.pass_ssmd:g}. Wells with a flag: FAIL above "
-            f"{self.flagged_fail:.0%}, REVIEW above {self.flagged_review:.0%}. REVIEW also if a kind of control has fewer "
-            f"than {self.fewest_controls} wells, if robust and classical Z' differ by more than "
-            f"{self.contamination:g}, or if edge and inner vehicle wells differ by |t| > {self.edge:g}. Otherwise PASS."
+            f"{self.pass_z_prime:g} or where it cannot be computed; REVIEW if robust |SSMD| of death is "
+            f"below {self.pass_ssmd:g}. Wells with a flag: FAIL above "
+            f"{self.flagged_fail:.0%}, REVIEW above {self.flagged_review:.0%}. REVIEW also if a kind of "
+            f"control has fewer than {self.fewest_controls} wells, if robust and classical Z' differ by more than "
+            f"{self.contamination:g}, or if edge and inner vehicle wells differ by |t| > {self.edge:g}. "
+            "Otherwise PASS."
         )
 
 
@@ -157,7 +158,8 @@ def _center_and_spread(values: np.ndarray, robust: bool) -> tuple[np.ndarray, np
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Quotient, NaN where the denominator is 0 up to rounding."""
     above, below = np.broadcast_arrays(np.asarray(above, dtype=float), np.asarray(below, dtype=float))
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=np.abs(below) > 1e-12)
+    ratio: np.ndarray = np.divide(above, below, out=np.full(above.shape, np.nan), where=np.abs(below) > 1e-12)
+    return ratio
 
 
 STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
@@ -170,7 +172,7 @@ STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def _controls(fractions: xr.Dataset, *, draws: int, seed: int) -> xr.Dataset:
-    """Every statistic of every readout at every timepoint, with its interval and the reason where there is none."""
+    """Every statistic of every readout at every timepoint, with its interval or the reason for none."""
     states = fractions.fraction.transpose("well", "timepoint", "state").sel(state=list(STATES)).values
     death = fractions.death.transpose("well", "timepoint").values
     values = np.concatenate([death[..., None], states], axis=-1)  # (well, timepoint, readout)
@@ -266,12 +268,10 @@ def _low_outlier(focus: np.ndarray, limit: float) -> np.ndarray:
 
 
 def _edge(reading: xr.Dataset) -> tuple[float, int, int]:
-    """T of edge against inner vehicle wells, medians over 1.4826 MAD of the inner ones, and the wells of either."""
+    """Edge against inner vehicle wells: t of their medians by the inner MAD, and the wells of either."""
     rows, columns, death = (reading[name].values.astype(float) for name in ("row", "column", "death"))
     # a plate map that leaves the border empty has its rim where its wells end: evaporation is met there
-    rim = (
-        (rows == rows.min()) | (rows == rows.max()) | (columns == columns.min()) | (columns == columns.max())
-    )
+    rim = (rows == rows.min()) | (rows == rows.max()) | (columns == columns.min()) | (columns == columns.max())
     usable = (reading.control.values == "negative") & np.isfinite(death)
     edge, inner = death[usable & rim], death[usable & ~rim]
     if edge.size < 3 or inner.size < 3:
@@ -299,12 +299,11 @@ def _verdict(
         else:
             doubts.append(f"{sentence}, below {rule.pass_z_prime:g}.")
     if abs(float(death.robust_ssmd)) < rule.pass_ssmd:
-        doubts.append(
-            f"Robust SSMD of death is {float(death.robust_ssmd):.1f}, below {rule.pass_ssmd:g} in size."
-        )
+        doubts.append(f"Robust SSMD of death is {float(death.robust_ssmd):.1f}, below {rule.pass_ssmd:g} in size.")
     if robust - classical > rule.contamination:
         doubts.append(
-            f"Robust ({robust:.2f}) and classical ({classical:.2f}) Z' differ: some control wells do not behave like controls."
+            f"Robust ({robust:.2f}) and classical ({classical:.2f}) Z' differ: "
+            "some control wells do not behave like controls."
         )
     for name in ("negative", "positive"):
         number = int(death[f"n_{name}"])
@@ -314,9 +313,7 @@ def _verdict(
             )
     share = float(flagged.mean()) if flagged.size else 0.0
     if share > rule.flagged_review:
-        which = ", ".join(
-            f"{name.replace('_', ' ')} {int(flags[name].sum())}" for name in FLAGS if flags[name].any()
-        )
+        which = ", ".join(f"{name.replace('_', ' ')} {int(flags[name].sum())}" for name in FLAGS if flags[name].any())
         sentence = f"{int(flagged.sum())} of {flagged.size} wells carry a flag ({which})"
         if share > rule.flagged_fail:
             failures.append(f"{sentence}, more than {rule.flagged_fail:.0%}.")

@@ -72,9 +72,7 @@ def write_example(path: Path) -> Path:
 
 def _safe_name(name: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) is None or name.endswith("."):
-        raise ValueError(
-            f"{_shown(name)} cannot be a file's name. Expected up to 64 letters, digits, '-', '_' and '.'"
-        )
+        raise ValueError(f"{_shown(name)} cannot be a file's name. Expected up to 64 letters, digits, '-', '_' and '.'")
     if _RESERVED.fullmatch(name) or re.search(r"(_mip|\.results|\.zarr)$", name):
         raise ValueError(f"{_shown(name)} is a reserved name. Choose another")
     return name

@@ -86,6 +86,4 @@ def print_comparison(comparison: "pd.DataFrame") -> None:
 
 
 def _cells(row: Iterable[object]) -> list[str]:
-    return [
-        "-" if value != value else f"{value:.3g}" if isinstance(value, float) else str(value) for value in row
-    ]
+    return ["-" if value != value else f"{value:.3g}" if isinstance(value, float) else str(value) for value in row]

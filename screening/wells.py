@@ -35,9 +35,7 @@ def pool_wells(plates: Sequence[xr.Dataset]) -> xr.Dataset:
     """
     parts = [_one(plate, number) for number, plate in enumerate(plates, start=1)]
     longest = max((part.sizes["timepoint"] for part in parts), default=0)
-    parts = [
-        part.pad(timepoint=(longest - part.sizes["timepoint"], 0), constant_values=np.nan) for part in parts
-    ]
+    parts = [part.pad(timepoint=(longest - part.sizes["timepoint"], 0), constant_values=np.nan) for part in parts]
     pooled = xr.concat(parts, dim="index", combine_attrs="drop") if len(parts) > 1 else parts[0]
     pooled.attrs["floor"] = min(part.attrs["floor"] for part in parts)
     lines = set(pooled.cell_line.values[~pooled.vehicle.values]) - {""}
@@ -64,11 +62,12 @@ def table(pooled: xr.Dataset, *, timepoint: int) -> pd.DataFrame:
     frame[list(READOUTS)] = response
     # doses that differ by rounding only are one dose
     frame["log_dose"] = np.round(np.log10(frame["dose"].where(frame["dose"] > 0)), 5)
-    return frame[np.isfinite(response).all(axis=1)].reset_index(drop=True)
+    kept: pd.DataFrame = frame[np.isfinite(response).all(axis=1)].reset_index(drop=True)
+    return kept
 
 
 def vehicle_spread(frame: pd.DataFrame, readout: str) -> float:
-    """SD of single vehicle wells around their plate's median (1.4826 MAD; SD where the MAD is 0); NaN below 3 wells."""
+    """SD of vehicle wells around their plate's median: 1.4826 MAD, or SD where that is 0; NaN below 3."""
     wells = frame[frame["vehicle"]]
     if len(wells) < 3:
         return float("nan")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import AcquisitionError, MissingInputError, StoreError, UnfinishedError
+from ..errors import AcquisitionError, MissingInputError, StoreError, UnfinishedError, WorkerLostError
+from ..mapping import map_units
 from ..ngff import well_position
 from ..projections import field_statistics
 from ..results import has_result, read_result, write_result
@@ -44,7 +45,6 @@ MAX_NONFINITE_SHARE = 0.01
 
 PENDING, DONE, FAILED, MISSING = range(4)  # status of a field at a timepoint
 
-_UNITS_A_WORKER = 2
 _LISTED_FAILURES = 20
 
 
@@ -96,7 +96,6 @@ def ingest(
     manifest: Path | None = None,
     name: str | None = None,
     client: Any = None,
-    workers: int = 1,
     progress: Progress | None = None,
     allow_unmatched: bool = False,
 ) -> Plate:
@@ -121,8 +120,6 @@ def ingest(
         Name of the plate; by default that of `out`.
     client
         A ``distributed.Client``; without one, files are converted one after the other in this process.
-    workers
-        Number of workers that the client is expected to have, at least.
     progress
         Called with units done, units in all and a word on the last one.
     allow_unmatched
@@ -159,7 +156,7 @@ def ingest(
         for unit, header in zip(units, headers, strict=True)
         if header.problem and _why_convert(unit) is not None
     }
-    summary = _convert_all(units, problems=problems, client=client, workers=workers, progress=progress)
+    summary = _convert_all(units, problems=problems, client=client, progress=progress)
     _write_results(units, headers, plate_map=plate_map)
     write_durable(progress_folder(plate.path) / "summary.json", json.dumps(asdict(summary)).encode())
     if summary.failed:
@@ -214,9 +211,7 @@ def convert_unit(unit: _Unit) -> None:
                     {
                         "timepoint": timepoint,
                         **asdict(statistics),
-                        "bytes": {
-                            str(file.relative_to(plate.path.parent)): file.stat().st_size for file in files
-                        },
+                        "bytes": {str(file.relative_to(plate.path.parent)): file.stat().st_size for file in files},
                     }
                 )
         if _fingerprint(source.path) != fingerprint:
@@ -260,7 +255,6 @@ def _convert_all(
     *,
     problems: Mapping[_Unit, str],
     client: Any,
-    workers: int,
     progress: Progress | None,
 ) -> Summary:
     report = progress or (lambda done, total, text: None)
@@ -272,7 +266,7 @@ def _convert_all(
         _record_failure(unit, problem)
     done = len(units) - len(todo)
     report(done, len(units), f"{len(reasons) - len(todo)} already converted" if reasons else "")
-    for unit, problem in _run(todo, client=client, workers=workers):
+    for unit, problem in _run(todo, client=client):
         done += 1
         if problem:
             failed[str(unit.source.path)] = problem
@@ -317,48 +311,16 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     }
 
 
-def _run(units: Sequence[_Unit], *, client: Any, workers: int) -> Iterator[tuple[_Unit, str]]:
+def _run(units: Sequence[_Unit], *, client: Any) -> Iterator[tuple[_Unit, str]]:
     """Convert units and yield each with what went wrong, or an empty text."""
-    if client is None:
-        for unit in units:
-            try:
-                convert_unit(unit)
-            except (AcquisitionError, StoreError) as error:
-                yield unit, str(error)
-            else:
-                yield unit, ""
-        return
-    yield from _run_distributed(units, client=client, workers=workers)
-
-
-def _run_distributed(units: Sequence[_Unit], *, client: Any, workers: int) -> Iterator[tuple[_Unit, str]]:
-    """The same on a Dask cluster; a window keeps the scheduler small and one lost worker cheap."""
-    from distributed import KilledWorker, as_completed
-
-    waiting = iter(units)
-    running: dict[Any, _Unit] = {}
-
-    def submit(unit: _Unit) -> Any:
-        future = client.submit(convert_unit, unit, pure=False)
-        running[future] = unit
-        return future
-
-    window = _UNITS_A_WORKER * max(workers, len(client.ncores()))
-    finished = as_completed([submit(unit) for unit in islice(waiting, window)])  # type: ignore[no-untyped-call]
-    for future in finished:
-        unit = running.pop(future)
-        try:
-            future.result()
-        except (AcquisitionError, StoreError) as error:
-            yield unit, str(error)
-        except KilledWorker:
+    for (unit,), outcome in map_units(convert_unit, [(unit,) for unit in units], client=client):
+        if isinstance(outcome, WorkerLostError):
             _delete_images(unit)
-            yield unit, f"{unit.source.path}: ended every worker that tried it, probably for want of memory."
+            yield unit, f"{unit.source.path}: {outcome}"
+        elif isinstance(outcome, Exception) and not isinstance(outcome, AcquisitionError | StoreError):
+            raise outcome
         else:
-            yield unit, ""
-        future.release()
-        for following in islice(waiting, 1):
-            finished.add(submit(following))  # type: ignore[no-untyped-call]
+            yield unit, str(outcome or "")
 
 
 def _record_failure(unit: _Unit, problem: str) -> None:
@@ -407,9 +369,7 @@ def _fields(units: Sequence[_Unit], headers: Sequence[Header]) -> xr.Dataset:
 
     plate = units[0].plate
     shape = (len(plate.wells), plate.fields, plate.timepoints)
-    values = {
-        name: np.full(shape, np.nan) for name in ("medium_index", "confluency", "focus", "missing_share")
-    }
+    values = {name: np.full(shape, np.nan) for name in ("medium_index", "confluency", "focus", "missing_share")}
     nonfinite = np.zeros(shape, dtype=np.int64)
     status = np.full(shape, MISSING, dtype=np.int8)
     hours = np.full(shape, np.nan)

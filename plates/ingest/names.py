@@ -188,9 +188,7 @@ def read_manifest(path: Path, *, folder: Path) -> list[Source]:
             where = f"{path}, line {table.line_num}"
             file = folder / (row["path"] or "")
             if not file.is_file():
-                raise AcquisitionError(
-                    f"{where}: {row['path']!r} is not a file in {folder}. Correct the path."
-                )
+                raise AcquisitionError(f"{where}: {row['path']!r} is not a file in {folder}. Correct the path.")
             try:
                 source = Source(
                     path=file,
@@ -200,8 +198,7 @@ def read_manifest(path: Path, *, folder: Path) -> list[Source]:
                 )
             except ValueError as error:
                 raise AcquisitionError(
-                    f"{where}: {error}. Expected a well such as A01 and whole numbers from 0 for field and "
-                    "timepoint."
+                    f"{where}: {error}. Expected a well such as A01 and whole numbers from 0 for field and timepoint."
                 ) from error
             if source.field < 0 or source.timepoint < 0:
                 raise AcquisitionError(f"{where}: fields and timepoints count from 0.")

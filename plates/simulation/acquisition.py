@@ -175,9 +175,7 @@ def write_tcf(
     return path
 
 
-def acquisition_name(
-    recorded: datetime, *, experiment: str, number: int, group: str, well: str, suffix: str
-) -> str:
+def acquisition_name(recorded: datetime, *, experiment: str, number: int, group: str, well: str, suffix: str) -> str:
     """File name that the acquisition software gives: date, time, experiment, job, group, well, suffix.
 
     Parameters
@@ -248,9 +246,7 @@ class _FrameWriter:
             tile = self.dataset(frame, f"TILE_{number:02d}", np.ascontiguousarray(block))
             _set_attributes(tile, SamplingStep=step)
             for axis, start, end in zip("ZYX", first, last, strict=True):
-                _set_attributes(
-                    tile, **{f"DataIndexOffsetPoint{axis}": start, f"DataIndexLastPoint{axis}": end}
-                )
+                _set_attributes(tile, **{f"DataIndexOffsetPoint{axis}": start, f"DataIndexLastPoint{axis}": end})
         return frame
 
 

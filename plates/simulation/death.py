@@ -81,9 +81,7 @@ class Fate:
         return "live-treated" if hours >= self.response_h else "live-control"
 
 
-def draw_fate(
-    rng: np.random.Generator, compound: Compound | None, dose_um: float, *, stress: float = 1.0
-) -> Fate:
+def draw_fate(rng: np.random.Generator, compound: Compound | None, dose_um: float, *, stress: float = 1.0) -> Fate:
     """Let the hazards compete: the earliest event is the death; `stress` scales the background deaths."""
     onsets = []
     for pathway in DEAD:
@@ -102,9 +100,7 @@ def draw_fate(
     return Fate(DEAD[winner], onset, onset + annexin, onset + pi, float(response), detach)
 
 
-def expected_fractions(
-    compound: Compound | None, doses_um: Sequence[float], hours: float
-) -> NDArray[np.float64]:
+def expected_fractions(compound: Compound | None, doses_um: Sequence[float], hours: float) -> NDArray[np.float64]:
     """Share of cells in each state at a time, detached ones included; (dose, state).
 
     Cumulative incidence of competing risks, integrated on a fine time grid: each pathway takes its rate's
@@ -159,9 +155,7 @@ def expected_death(compound: Compound, doses_um: NDArray[np.float64], hours: flo
 
 def dominant_pathway(compound: Compound, dose_um: float, hours: float) -> str:
     """Pathway with the largest expected excess of deaths over untreated cells, "none" below 0.1."""
-    excess = (
-        expected_fractions(compound, [dose_um], hours)[0, :3] - expected_fractions(None, [0.0], hours)[0, :3]
-    )
+    excess = expected_fractions(compound, [dose_um], hours)[0, :3] - expected_fractions(None, [0.0], hours)[0, :3]
     return DEAD[int(np.argmax(excess))] if excess.max() >= 0.1 else "none"
 
 

@@ -13,12 +13,8 @@ from plates.simulation.optics import Optics
 from plates.states import DEAD
 
 INDUCERS = {
-    "apoptosis": Compound(
-        "inducer-A", {"apoptosis": Hazard(0.1, 0.45, 2.0, 1.0), RESPONSE: Hazard(0.1, 0.8)}
-    ),
-    "necroptosis": Compound(
-        "inducer-P", {"necroptosis": Hazard(0.1, 0.45, 2.0, 1.5), RESPONSE: Hazard(0.1, 0.8)}
-    ),
+    "apoptosis": Compound("inducer-A", {"apoptosis": Hazard(0.1, 0.45, 2.0, 1.0), RESPONSE: Hazard(0.1, 0.8)}),
+    "necroptosis": Compound("inducer-P", {"necroptosis": Hazard(0.1, 0.45, 2.0, 1.5), RESPONSE: Hazard(0.1, 0.8)}),
     "necrosis": Compound("inducer-N", {"necrosis": Hazard(0.1, 0.55, 2.0, 0.3), RESPONSE: Hazard(0.1, 0.8)}),
 }
 INDUCER_DOSE_UM = 10.0
@@ -102,10 +98,7 @@ def make_library(seed: int, *, compounds: int = 8) -> list[Compound]:
     for number in range(7, compounds, 8):
         kinds[number] = "none"
     order = rng.permutation(compounds)
-    return [
-        random_compound(rng, f"SIM-{number + 1:03d}", pathway=kinds[order[number]])
-        for number in range(compounds)
-    ]
+    return [random_compound(rng, f"SIM-{number + 1:03d}", pathway=kinds[order[number]]) for number in range(compounds)]
 
 
 def design_plates(
@@ -116,6 +109,7 @@ def design_plates(
     doses_um: Sequence[float] = (0.03, 0.12, 0.48, 1.92, 7.68, 30.72),
     vehicles: int = 8,
     inducers: int = 2,
+    names: Sequence[str] | None = None,
     **options: Any,
 ) -> list[PlateDesign]:
     """One replicate of every compound and dose on each plate, wells and controls scattered.
@@ -124,6 +118,8 @@ def design_plates(
     ----------
     vehicles, inducers
         Vehicle wells, and control wells for each death pathway, on every plate.
+    names
+        Of the plates; by default P001 and so on.
     options
         Fields of `PlateDesign`.
     """
@@ -146,7 +142,7 @@ def design_plates(
             wells.append(PlannedWell(well, compound, dose, control, inducer, number + 1))
         designs.append(
             PlateDesign(
-                name=f"P{number + 1:03d}",
+                name=names[number] if names else f"P{number + 1:03d}",
                 seed=seed * 1000 + number,
                 wells=tuple(wells),
                 plate_format=rows * columns,

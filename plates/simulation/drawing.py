@@ -173,16 +173,12 @@ def _draw_vacuoles(canvas: "_Canvas", seen: Look, frame: _Frame, rng: np.random.
         canvas.ball(y, x, FLOOR_UM + 1.2, (size, size, max(size, 2.2)), 0.004)
 
 
-def _draw_granules(
-    canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator
-) -> None:
+def _draw_granules(canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator) -> None:
     index = cell.cytoplasm * seen.dilute + seen.shift
     for _ in range(seen.granules):
         radius, bearing = np.sqrt(rng.random()) * 0.85, rng.uniform(0, 2 * np.pi)
         size = rng.uniform(0.3, 0.7)
-        y, x = frame.at(
-            radius * np.cos(bearing) * frame.half_length, radius * np.sin(bearing) * frame.half_width
-        )
+        y, x = frame.at(radius * np.cos(bearing) * frame.half_length, radius * np.sin(bearing) * frame.half_width)
         z = FLOOR_UM + rng.uniform(0.25, 0.75) * (frame.top - FLOOR_UM)
         canvas.ball(y, x, z, (size, size, size), index + rng.uniform(0.008, 0.022))
 
@@ -209,9 +205,7 @@ def _draw_apoptotic_bodies(
         canvas.mark(y, x, size, number)
 
 
-def _draw_balloon(
-    canvas: "_Canvas", seen: Look, frame: _Frame, rng: np.random.Generator, number: int
-) -> None:
+def _draw_balloon(canvas: "_Canvas", seen: Look, frame: _Frame, rng: np.random.Generator, number: int) -> None:
     """The translucent balloon of necroptosis, of one to two cell diameters; torn after the rupture."""
     full, bearing, phase = rng.uniform(8.5, 16.0), rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)
     strength = max(seen.balloon, seen.ghost)

@@ -37,9 +37,7 @@ def look(cell: Cell, hours: float) -> tuple[str, Look]:
     follows. That is an error floor which no classifier can beat.
     """
     state = cell.fate.state(hours)
-    since = {"live-control": 0.0, "live-treated": hours - cell.fate.response_h}.get(
-        state, hours - cell.fate.onset_h
-    )
+    since = {"live-control": 0.0, "live-treated": hours - cell.fate.response_h}.get(state, hours - cell.fate.onset_h)
     pace = 0.8 + 0.4 * (cell.seed % 97) / 96
     vigour = (cell.seed % 101) / 100
     return state, _course(state, since * pace, vacuoles=5 + cell.seed % 6, vigour=vigour)

@@ -29,9 +29,7 @@ class Optics:
     negative_leak: float = 0.25
 
 
-def image(
-    contrast: Volume, *, voxel_um: tuple[float, float, float], medium_index: float, optics: Optics
-) -> Volume:
+def image(contrast: Volume, *, voxel_um: tuple[float, float, float], medium_index: float, optics: Optics) -> Volume:
     """See an object through the microscope; every second plane is kept.
 
     Parameters
@@ -76,9 +74,7 @@ def add_background(
         + tilt[1] * np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     )
     for plane in range(planes):
-        seen[plane] += (
-            np.float32(optics.fringes) * (np.cos(mix[plane]) * fringes + np.sin(mix[plane]) * second) + slope
-        )
+        seen[plane] += np.float32(optics.fringes) * (np.cos(mix[plane]) * fringes + np.sin(mix[plane]) * second) + slope
     seen += np.float32(optics.noise) * rng.standard_normal(seen.shape, dtype=np.float32)
 
 
@@ -98,9 +94,7 @@ def transfer_function(
     steps = [1 / (size * pitch) for size, pitch in zip(shape, voxel_um, strict=True)]
     density = np.zeros(shape, dtype=np.float32)
     for k_in in incoming:
-        index = [
-            np.rint((outgoing[:, axis] - k_in[axis]) / steps[axis]).astype(np.int64) for axis in range(3)
-        ]
+        index = [np.rint((outgoing[:, axis] - k_in[axis]) / steps[axis]).astype(np.int64) for axis in range(3)]
         inside = np.ones(len(outgoing), dtype=bool)
         for axis in range(3):
             inside &= np.abs(index[axis]) < shape[axis] // 2
@@ -116,9 +110,7 @@ def transfer_function(
     axial = np.abs(scipy.fft.fftfreq(shape[0], voxel_um[0]))[:, None, None]
     cutoff = (optics.na_objective + optics.na_condenser) / optics.wavelength_um
     # the filled cone: strong at low frequencies, gone at the optical limits
-    fill = (
-        optics.cone_fill * np.exp(-((axial / 0.25) ** 2)) * np.exp(-((lateral[None] / (0.5 * cutoff)) ** 2))
-    )
+    fill = optics.cone_fill * np.exp(-((axial / 0.25) ** 2)) * np.exp(-((lateral[None] / (0.5 * cutoff)) ** 2))
     weight = np.maximum(weight, fill)
     weight[0, 0, 0] = 1
     half: Volume = np.ascontiguousarray(weight[:, :, : shape[2] // 2 + 1], dtype=np.float32)
@@ -149,9 +141,7 @@ def _smooth_periodic(values: Volume, *, sigma: tuple[float, float, float]) -> Vo
 
 def _fringe_plane(rng: np.random.Generator, height: int, width: int, pitch_um: float) -> Volume:
     """Band-limited noise (periods of 1.5 to 8 um) of unit standard deviation."""
-    frequency = np.hypot(
-        scipy.fft.fftfreq(height, pitch_um)[:, None], scipy.fft.rfftfreq(width, pitch_um)[None, :]
-    )
+    frequency = np.hypot(scipy.fft.fftfreq(height, pitch_um)[:, None], scipy.fft.rfftfreq(width, pitch_um)[None, :])
     band = (np.exp(-((frequency / 0.45) ** 2)) * (1 - np.exp(-((frequency / 0.12) ** 2)))).astype(np.float32)
     spectrum = scipy.fft.rfft2(rng.standard_normal((height, width), dtype=np.float32)) * band
     plane: Volume = scipy.fft.irfft2(spectrum, s=(height, width)).astype(np.float32)

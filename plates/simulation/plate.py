@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plates.mapping import map_units
 from plates.simulation.acquisition import acquisition_name, write_tcf
 from plates.simulation.cells import Cell, make_cell
 from plates.simulation.death import (
@@ -64,8 +65,10 @@ def simulate_plate(
     _create_state_maps(design, truth)
     jobs = [(design, number, target, truth) for number in range(len(design.wells))]
     tables = []
-    for done, table in enumerate(_map(simulate_well, jobs, client), start=1):
-        tables.append(table)
+    for done, (_, outcome) in enumerate(map_units(simulate_well, jobs, client=client), start=1):
+        if isinstance(outcome, Exception):
+            raise outcome
+        tables.append(outcome)
         if progress is not None:
             progress(done, len(jobs), f"simulating {design.name}")
     cells = pd.concat(tables).sort_values(["well", "field", "cell"], ignore_index=True)
@@ -181,9 +184,7 @@ def _populate(design: PlateDesign, planned: PlannedWell, rng: np.random.Generato
     return cells
 
 
-def _free_place(
-    cells: list[Cell], rng: np.random.Generator, height: float, width: float
-) -> tuple[float, float]:
+def _free_place(cells: list[Cell], rng: np.random.Generator, height: float, width: float) -> tuple[float, float]:
     """Of some random places the one farthest from other cells: spread out, yet touching when crowded."""
     places = rng.uniform(-MARGIN_UM, (height, width), (12, 2))
     if not cells:
@@ -227,9 +228,7 @@ def _frames(
         contrast, states[number] = draw_field(cells, hours=hour, shape=fine, voxel_um=pitch, rng=rng)
         if planned.well in design.faults.defocused:
             contrast = _defocus(contrast)
-        seen = image(
-            contrast, voxel_um=design.voxel_um, medium_index=design.line.medium_index, optics=design.optics
-        )
+        seen = image(contrast, voxel_um=design.voxel_um, medium_index=design.line.medium_index, optics=design.optics)
         seen = np.roll(seen, int(rng.integers(-1, 2)), axis=0)  # focus drifts by a plane
         add_background(seen, rng=rng, voxel_um=design.voxel_um, optics=design.optics)
         seen += np.float32(medium)
@@ -281,9 +280,7 @@ def _create_state_maps(design: PlateDesign, truth: Path) -> None:
     wells = np.array([planned.well for planned in design.wells], dtype=object)
     names = group.create_array("well", shape=wells.shape, dtype=str, dimension_names=("well",))
     names[:] = wells
-    hours = group.create_array(
-        "hours", shape=(len(design.hours),), dtype="float64", dimension_names=("timepoint",)
-    )
+    hours = group.create_array("hours", shape=(len(design.hours),), dtype="float64", dimension_names=("timepoint",))
     hours[:] = np.array(design.hours)
     group.attrs["voxel_um"] = list(design.voxel_um)
 
@@ -325,16 +322,3 @@ def _write_expected(design: PlateDesign, truth: Path) -> None:
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else value
-
-
-def _map(function: Callable[..., Any], jobs: list[tuple[Any, ...]], client: Any) -> Iterator[Any]:
-    if client is None:
-        for job in jobs:
-            yield function(*job)
-        return
-    from distributed import as_completed
-
-    futures = [client.submit(function, *job, pure=False) for job in jobs]
-    for future in as_completed(futures):
-        yield future.result()
-        future.release()

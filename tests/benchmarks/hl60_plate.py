@@ -48,9 +48,7 @@ layout = "HL60.csv"
 """
 
 
-def make_hl60_acquisitions(
-    folder: Path, *, source: Path, fields: int = 2, timepoints: int = 2, seed: int = 60
-) -> Path:
+def make_hl60_acquisitions(folder: Path, *, source: Path, fields: int = 2, timepoints: int = 2, seed: int = 60) -> Path:
     """Write acquisitions of four wells, their plate map `HL60.csv` and a `screen.toml` into a folder.
 
     Parameters
@@ -137,6 +135,4 @@ if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     default = Path(__file__).parents[3] / "shared" / "data" / "hl60_tomogram"
-    print(
-        make_hl60_acquisitions(Path(sys.argv[1]), source=Path(sys.argv[2]) if len(sys.argv) == 3 else default)
-    )
+    print(make_hl60_acquisitions(Path(sys.argv[1]), source=Path(sys.argv[2]) if len(sys.argv) == 3 else default))

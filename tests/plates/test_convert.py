@@ -166,9 +166,7 @@ def test_a_file_that_fails_midway_leaves_no_images(tmp_path: Path) -> None:
         assert not any(f.exists() for f in plate.field_files("A01", field=0, timepoint=timepoint))
 
 
-def test_an_interrupted_run_resumes_to_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_folder(tmp_path / "raw")
     ingest(tmp_path / "raw", out=tmp_path / "whole" / "P1.zarr")
 
@@ -235,9 +233,7 @@ def test_the_plate_map_is_stored_as_layout(tmp_path: Path, plate_map: Path) -> N
     assert layout.attrs["source"] == "map.csv"
 
 
-def test_wells_must_agree_with_the_plate_map_before_anything_is_written(
-    tmp_path: Path, plate_map: Path
-) -> None:
+def test_wells_must_agree_with_the_plate_map_before_anything_is_written(tmp_path: Path, plate_map: Path) -> None:
     write_folder(tmp_path / "raw", wells=["A01", "A02", "A03"])
     for change in ({}, {"allow_unmatched": True}):
         if not change:
@@ -261,9 +257,7 @@ def test_wells_must_agree_with_the_plate_map_before_anything_is_written(
         ({"shape": (6, 70, 66)}, r"6 x 70 x 66 voxels .* in A02"),
     ],
 )
-def test_mixed_geometry_is_refused_naming_the_wells(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_mixed_geometry_is_refused_naming_the_wells(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     write_folder(tmp_path / "raw")
     shape = change.pop("shape", SHAPE)
     write_one(file_of(tmp_path / "raw", "A2", 1), [tomogram(0, shape=shape)] * 2, **change)
@@ -321,9 +315,7 @@ def test_a_frame_missing_inside_a_file_leaves_a_gap(tmp_path: Path) -> None:
     del truth["A01", 0, 1]
     assert_holds(plate, truth)
     assert not plate.has_field("A01", field=0, timepoint=1)
-    assert (
-        read_result(plate.path, "fields")["status"].sel(well="A01", field=0, timepoint=1) == convert.MISSING
-    )
+    assert read_result(plate.path, "fields")["status"].sel(well="A01", field=0, timepoint=1) == convert.MISSING
 
 
 def test_a_copied_plate_carries_no_state(tmp_path: Path) -> None:

@@ -43,9 +43,7 @@ def test_names_of_real_acquisitions_are_read(name: str, expected: tuple[str, int
 
 
 @given(
-    recorded=st.datetimes(datetime(2001, 1, 1), datetime(2068, 12, 31)).map(
-        lambda t: t.replace(microsecond=0)
-    ),
+    recorded=st.datetimes(datetime(2001, 1, 1), datetime(2068, 12, 31)).map(lambda t: t.replace(microsecond=0)),
     experiment=st.text("abcXYZ019 ._-()", min_size=1),
     number=st.integers(0, 5000),
     group=st.text("abcXYZ019 _-()"),
@@ -57,9 +55,7 @@ def test_every_name_we_write_is_read_back(
     recorded: datetime, experiment: str, number: int, group: str, row: str, column: int, suffix: str
 ) -> None:
     well = f"{row}{column:02d}"
-    name = acquisition_name(
-        recorded, experiment=experiment, number=number, group=group, well=well, suffix=suffix
-    )
+    name = acquisition_name(recorded, experiment=experiment, number=number, group=group, well=well, suffix=suffix)
     read = parse_name(Path(name))
     assert (read.recorded, read.experiment, read.number, read.group, read.well) == (
         recorded,
@@ -119,9 +115,7 @@ def test_single_frames_out_of_order_are_refused(tmp_path: Path) -> None:
 
 def test_two_files_for_one_place_are_both_named(tmp_path: Path) -> None:
     touch(tmp_path, "230510.174730.e.001.g.A2.T001P02.TCF", "copy/230511.174730.e.001.g.A2.T001P02.TCF")
-    with pytest.raises(
-        AcquisitionError, match=r"230510\.174730.* and .*230511\.174730.* both well A02, field 0"
-    ):
+    with pytest.raises(AcquisitionError, match=r"230510\.174730.* and .*230511\.174730.* both well A02, field 0"):
         discover(tmp_path)
 
 

@@ -71,7 +71,7 @@ def test_ome_zarr_models_accepts_the_map_of_states(plate: Plate) -> None:
 
     labels = zarr.open_group(str(plate.mip_path / "A/1/0/labels"), mode="r")
     assert Labels.from_zarr(labels).ome_attributes.labels == ["states"]
-    label = ImageLabel.from_zarr(labels["states"])
+    label = ImageLabel.from_zarr(zarr.open_group(labels.store_path / "states", mode="r"))
     attributes = label.ome_attributes.image_label
     assert attributes is not None
     assert attributes.colors is not None
@@ -117,9 +117,7 @@ def test_xarray_sees_refractive_indices_and_missing_voxels_as_nan(plate: Plate, 
         provenance={},
     )
     copy.write_field("A01", field=0, timepoint=0, volume=holes)
-    with xr.open_dataset(
-        copy.path / "A/1/0", engine="zarr", consolidated=False, drop_variables=["1"]
-    ) as image:
+    with xr.open_dataset(copy.path / "A/1/0", engine="zarr", consolidated=False, drop_variables=["1"]) as image:
         index = image["0"].isel(t=0, c=0).to_numpy()
     assert np.isnan(index[:, 0, 0]).all()
     assert index[2, 5, 5] == pytest.approx(holes[2, 5, 5] / 1e4)

@@ -22,9 +22,7 @@ def field(*, medium: float = 1.33713, noise: float = 3.0, cells: float = 0.0, se
 def test_medium_is_found_finer_than_a_count(medium: float, noise: float, cells: float) -> None:
     # 8 counts of noise in this small sample leave half a count of doubt
     tolerance = 2e-5 if noise < 5 else 5e-5
-    assert medium_index(field(medium=medium, noise=noise, cells=cells)) == pytest.approx(
-        medium, abs=tolerance
-    )
+    assert medium_index(field(medium=medium, noise=noise, cells=cells)) == pytest.approx(medium, abs=tolerance)
 
 
 def test_missing_voxels_do_not_move_the_medium() -> None:

@@ -37,9 +37,7 @@ def test_a_result_comes_back_with_its_text_numbers_and_provenance(tmp_path: Path
     assert list(stored["compound"].values) == ["DMSO", "staurosporine"]
     assert list(stored["note"].values) == ["fine", ""]
     assert list(stored["well"].values) == ["A01", "A02"]
-    assert {stored[name].dtype for name in ("compound", "note", "group", "well", "state")} == {
-        np.dtype(object)
-    }
+    assert {stored[name].dtype for name in ("compound", "note", "group", "well", "state")} == {np.dtype(object)}
     assert stored["flagged"].dtype == bool
     assert stored.attrs["rule"] == "majority"
     assert json.loads(stored.attrs["provenance"]) == {"command": "analyse", "seed": 1}
@@ -77,15 +75,11 @@ def test_writing_again_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert names == {"zarr.json", "fractions", "layout"}
 
 
-def test_a_write_that_fails_leaves_the_earlier_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_leaves_the_earlier_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plate = tmp_path / "P012.zarr"
     write_result(plate, "fractions", fractions(0.1), provenance={})
     with monkeypatch.context() as patch:
-        patch.setattr(
-            results, "_replace_folder", lambda new, target: (_ for _ in ()).throw(OSError(28, "disk full"))
-        )
+        patch.setattr(results, "_replace_folder", lambda new, target: (_ for _ in ()).throw(OSError(28, "disk full")))
         with pytest.raises(OSError, match="disk full"):
             write_result(plate, "fractions", fractions(0.2), provenance={})
     assert read_result(plate, "fractions")["fraction"][0, 0] == 0.1

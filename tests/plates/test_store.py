@@ -35,13 +35,15 @@ def volume(seed: int = 0, *, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
     return np.random.default_rng(seed).integers(13300, 14000, shape).astype(np.uint16)
 
 
+def stored_array(root: Path, name: str) -> Any:
+    return zarr.open_group(str(root), mode="r")[name]
+
+
 PLACE: dict[str, Any] = {"field": 1, "timepoint": 1}
 
 
 @pytest.mark.parametrize("shape", [(7, 330, 99), (1, 33, 20), (24, 160, 480), (16, 600, 520)])
-def test_tomogram_and_projection_come_back_to_the_last_voxel(
-    tmp_path: Path, shape: tuple[int, int, int]
-) -> None:
+def test_tomogram_and_projection_come_back_to_the_last_voxel(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     plate = make(tmp_path / "P1.zarr", shape_zyx=shape)
     written = volume(shape=shape)
     before = written.copy()
@@ -56,9 +58,9 @@ def test_tomogram_and_projection_come_back_to_the_last_voxel(
 def test_plain_zarr_reads_the_same(tmp_path: Path) -> None:
     plate = make(tmp_path / "P1.zarr")
     plate.write_field("C03", **PLACE, volume=volume())
-    group = zarr.open_group(str(plate.path), mode="r")
-    assert np.array_equal(np.asarray(group["C/3/1/0"][1, 0]), volume())
-    assert group["C/3/1/0"].metadata.dimension_names == ("t", "c", "z", "y", "x")
+    stored = stored_array(plate.path, "C/3/1/0")
+    assert np.array_equal(np.asarray(stored[1, 0]), volume())
+    assert stored.metadata.dimension_names == ("t", "c", "z", "y", "x")
 
 
 def test_coarser_levels_are_rounded_means_without_the_missing(tmp_path: Path) -> None:
@@ -69,8 +71,8 @@ def test_coarser_levels_are_rounded_means_without_the_missing(tmp_path: Path) ->
     image = written.max(axis=0).astype(float)
     for level in (1, 2):
         image = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2)), mode="edge")
-        blocks = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).swapaxes(1, 2)
-        blocks = blocks.reshape(*blocks.shape[:2], 4)
+        pairs = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).swapaxes(1, 2)
+        blocks = pairs.reshape(*pairs.shape[:2], 4)
         present = (blocks > 0).sum(axis=-1)
         mean = blocks.sum(axis=-1) / np.maximum(present, 1)
         thumbnail = plate.thumbnail("C03", **PLACE, level=level)
@@ -83,8 +85,7 @@ def test_coarser_levels_are_rounded_means_without_the_missing(tmp_path: Path) ->
 def test_coarser_levels_do_not_darken(tmp_path: Path) -> None:
     plate = make(tmp_path / "P1.zarr")
     plate.write_field("C03", **PLACE, volume=volume())
-    group = zarr.open_group(str(plate.path), mode="r")
-    fine, coarse = (np.asarray(group[f"C/3/1/{level}"][1, 0]) for level in (0, 1))
+    fine, coarse = (np.asarray(stored_array(plate.path, f"C/3/1/{level}")[1, 0]) for level in (0, 1))
     # rounding is unbiased up to ties; a truncated mean would lose 0.375 of a count
     even = fine[:, :, :98]
     assert abs(float(coarse[:, :, :49].mean()) - float(even.mean())) < 0.15
@@ -110,8 +111,7 @@ def test_a_file_emptied_by_a_crash_is_noticed_where_zarr_reads_zeros(tmp_path: P
     plate.write_field("C03", **PLACE, volume=volume())
     shard = plate.field_files("C03", **PLACE)[0]
     shard.write_bytes(b"")
-    stored = zarr.open_group(str(plate.path), mode="r")["C/3/1/0"]
-    assert np.asarray(stored[1, 0]).max() == 0  # the fault bites
+    assert np.asarray(stored_array(plate.path, "C/3/1/0")[1, 0]).max() == 0  # the fault bites
     with pytest.raises(StoreError, match="C03, field 1, timepoint 1"):
         plate.volume("C03", **PLACE)
 
@@ -192,7 +192,7 @@ def test_a_plate_whose_making_was_interrupted_is_made_again(tmp_path: Path) -> N
         open_plate(plate.path)
     make(tmp_path / "P1.zarr").write_field("A01", **PLACE, volume=volume())
     assert not list(tmp_path.rglob("*.partial"))
-    assert zarr.open_group(str(plate.path), mode="r")["A/1/1/0"].shape == (2, 1, *SHAPE)
+    assert stored_array(plate.path, "A/1/1/0").shape == (2, 1, *SHAPE)
 
 
 def test_map_of_states_comes_back_and_fills_all_levels(tmp_path: Path) -> None:
@@ -200,11 +200,10 @@ def test_map_of_states_comes_back_and_fills_all_levels(tmp_path: Path) -> None:
     classes = np.random.default_rng(0).integers(0, 6, SHAPE[1:]).astype(np.uint8)
     plate.write_classes("A01", field=0, timepoint=1, classes=classes)
     assert np.array_equal(plate.classes("A01", field=0, timepoint=1), classes)
-    labels = zarr.open_group(str(plate.mip_path / "A/1/0/labels/states"), mode="r")
-    images = zarr.open_group(str(plate.mip_path / "A/1/0"), mode="r")
     for level in ("0", "1", "2"):
-        assert labels[level].shape == images[level].shape
-    assert np.array_equal(np.asarray(labels["2"][1, 0, 0]), classes[::4, ::4])
+        label = stored_array(plate.mip_path, f"A/1/0/labels/states/{level}")
+        assert label.shape == stored_array(plate.mip_path, f"A/1/0/{level}").shape
+    assert np.array_equal(np.asarray(label[1, 0, 0]), classes[::4, ::4])
 
 
 @pytest.mark.parametrize(

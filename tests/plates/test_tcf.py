@@ -44,9 +44,7 @@ def replace_frame(file: Any, data: np.ndarray, **options: Any) -> None:
 def test_every_variant_is_read_to_the_last_voxel(tmp_path: Path, variant: Variant, compression: str) -> None:
     frames = [tomogram(seed) for seed in range(3)]
     if variant == "ldm8":  # levels of 1e-3 above the lowest index
-        frames = [
-            np.where(f > 0, 13300 + (f - np.uint16(13300)) // 10 * 10, 0).astype(np.uint16) for f in frames
-        ]
+        frames = [np.where(f > 0, 13300 + (f - np.uint16(13300)) // 10 * 10, 0).astype(np.uint16) for f in frames]
     path = write_one(tmp_path / "a.TCF", frames, variant=variant, compression=compression)
     with open_tcf(path) as acquisition:
         assert acquisition.frames == (0, 1, 2)
@@ -59,9 +57,7 @@ def test_every_variant_is_read_to_the_last_voxel(tmp_path: Path, variant: Varian
 
 
 @pytest.mark.parametrize("variant", ["uint16", "float", "ldm", "ldm8"])
-def test_slabs_put_together_are_the_frame(
-    tmp_path: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slabs_put_together_are_the_frame(tmp_path: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_one(tmp_path / "a.TCF", [tomogram(0)], variant=variant, compression="none")
     whole, _ = read(path)
     monkeypatch.setattr(tcf, "_SLAB_VOXELS", 2 * SHAPE[1] * SHAPE[2])
@@ -73,9 +69,7 @@ def test_slabs_put_together_are_the_frame(
 
 
 def test_header_is_read_with_units(tmp_path: Path) -> None:
-    path = write_one(
-        tmp_path / "a.TCF", [tomogram(0)] * 2, times_s=[0.0, 1790.5], position_mm=(1.5, -2.0, 0.25)
-    )
+    path = write_one(tmp_path / "a.TCF", [tomogram(0)] * 2, times_s=[0.0, 1790.5], position_mm=(1.5, -2.0, 0.25))
     with open_tcf(path) as acquisition:
         assert acquisition.voxel_um == VOXEL_UM
         assert acquisition.times_s == {0: 0.0, 1: 1790.5}
@@ -229,7 +223,7 @@ def test_times_come_from_the_interval_where_frames_have_none(tmp_path: Path) -> 
 @pytest.mark.parametrize("variant", ["uint16", "ldm"])
 def test_fluorescence_has_its_own_grid_and_frames(tmp_path: Path, variant: Variant) -> None:
     rng = np.random.default_rng(0)
-    stacks = {
+    stacks: dict[str, np.ndarray] = {
         "CH0": rng.integers(0, 255, (3, 50, 40)).astype(np.uint8),
         "CH1": rng.integers(0, 4000, (3, 50, 40)).astype(np.uint16),
     }
@@ -263,8 +257,7 @@ def test_the_same_acquisition_gives_the_same_bytes(tmp_path: Path) -> None:
 
     def written(folder: Path) -> list[bytes]:
         return [
-            write_one(folder / variant / "a.TCF", [tomogram(0)], variant=variant).read_bytes()
-            for variant in variants
+            write_one(folder / variant / "a.TCF", [tomogram(0)], variant=variant).read_bytes() for variant in variants
         ]
 
     first = written(tmp_path / "1")
@@ -358,9 +351,7 @@ def test_links_and_storage_outside_the_file_are_never_followed(tmp_path: Path) -
 
     for change in (external_frame, external_midway, soft_loop, external_storage, virtual):
         path = edited(write_one(tmp_path / "a.TCF", [tomogram(0)]), change)
-        with pytest.raises(
-            AcquisitionError, match=r"is a link to elsewhere|takes its data from another file"
-        ):
+        with pytest.raises(AcquisitionError, match=r"is a link to elsewhere|takes its data from another file"):
             read(path)
 
 

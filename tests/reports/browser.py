@@ -15,14 +15,14 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
 )  # fmt: skip
 PATIENCE = 30.0  # seconds
 
 
 class Tab:
-    """One open page. `complaints` are console errors, exceptions and blocked loads; `requests` all addresses asked for."""
+    """One open page: `complaints` are console errors, exceptions and blocked loads, `requests` what it asked for."""
 
     def __init__(self, loop: IOLoop, socket: WebSocketClientConnection) -> None:
         self._loop, self._socket, self._number = loop, socket, 0
@@ -93,7 +93,9 @@ def browser(folder: Path) -> Iterator[Tab]:
     """Start Chromium with an empty profile in the folder and yield its one tab."""
     assert CHROMIUM is not None
     process = subprocess.Popen(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     loop = IOLoop(make_current=False)
     try:

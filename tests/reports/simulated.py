@@ -1,4 +1,4 @@
-"""A plate and a campaign of invented results, written as the pipeline writes them; quick, seeded, no optics and no fits."""
+"""A plate and a campaign of invented results, written as the pipeline writes them; no optics and no fits."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ HOURS = (0.0, 4.0, 8.0, 12.0)
 
 def write_plate(
     folder: Path, *, name: str = "P012", compounds: Sequence[str] = COMPOUNDS[:4], stride: int = 160, card: str = "",
-    missing: Sequence[str] = (), verdict: str = "PASS", seed: int = 0,
+    missing: Sequence[str] = (), verdict: str = "PASS", seed: int = 0, images: bool = True,
 ) -> Path:  # fmt: skip
     """Write one 96-well plate with its results and return its path; 8 vehicle and 6 positive wells."""
     rng = np.random.default_rng(seed)
@@ -29,8 +29,9 @@ def write_plate(
     fractions = _fractions(layout, rng)
     probabilities = _probabilities(fractions, patches, rng)
     probabilities.attrs |= {
-        "classifier": "demo-resnet18", "classifier_sha256": "3f" * 32, "calibration": "temperature scaling on 400 patches",
-        "temperature": 1.31, "trained_on": card or "HeLa, 12 plates of 2025", "patch_um": 25.6, "patch_px": 160,
+        "classifier": "demo-resnet18", "classifier_sha256": "3f" * 32,
+        "calibration": "temperature scaling on 400 patches", "temperature": 1.31,
+        "trained_on": card or "HeLa, 12 plates of 2025", "patch_um": 25.6, "patch_px": 160,
         "stride_px": stride, "foreground_index": 0.0054, "foreground_share": 0.05,
     }  # fmt: skip
     centres = (80 + stride * np.arange(patches)) * MICROMETRES
@@ -55,7 +56,7 @@ def write_plate(
     record = {"version": "0.1.0", "settings": {"seed": seed}}
     for key, dataset in results.items():
         write_result(path, key, dataset, provenance=record)
-    _write_images(path, name, layout, rng)
+    _write_images(path, name, layout, rng, images=images)
     return path
 
 
@@ -67,8 +68,14 @@ def write_campaign(folder: Path, *, compounds: Sequence[str] = COMPOUNDS, seed: 
     plates = xr.Dataset(
         {
             "verdict": ("plate", np.array(["PASS", "REVIEW", "FAIL"], dtype=object)),
-            "reasons": ("plate", np.array(["[]", '["Robust Z\' of death is 0.33, below 0.5."]', '["No vehicle well."]'], dtype=object)),
-            "path": ("plate", np.array([f"/elsewhere/P{number}.results.zarr" for number in (12, 13, 14)], dtype=object)),
+            "reasons": (
+                "plate",
+                np.array(["[]", '["Robust Z\' of death is 0.33, below 0.5."]', '["No vehicle well."]'], dtype=object),
+            ),
+            "path": (
+                "plate",
+                np.array([f"/elsewhere/P{number}.results.zarr" for number in (12, 13, 14)], dtype=object),
+            ),
             **{name: ("plate", [0.71, 0.33, np.nan]) for name in ("z_prime", "robust_z_prime", "ssmd")},
             **{name: ("plate", [8.0, 8.0, 0.0]) for name in ("n_negative", "n_positive")},
             "used": ("plate", [True, True, False]),
@@ -193,8 +200,8 @@ def _fits(compounds: Sequence[str], fractions: xr.Dataset, rng: np.random.Genera
     readouts = np.array(["death", *DEAD], dtype=object)
     count, points = len(compounds), 60
     shape = (count, len(readouts))
-    values = {name: np.full(shape, np.nan) for name in ("ec50", "ec50_low", "ec50_high", "bottom", "top", "hill", "emax",
-                                                        "emax_low", "emax_high", "p_value")}  # fmt: skip
+    names = ("ec50", "ec50_low", "ec50_high", "bottom", "top", "hill", "emax", "emax_low", "emax_high", "p_value")
+    values = {name: np.full(shape, np.nan) for name in names}
     status, note = np.full(shape, "no_effect", dtype=object), np.full(shape, "", dtype=object)
     dose = np.broadcast_to(np.array(DOSES)[:, None], (count, len(DOSES), 2)).copy()
     response = np.full((count, len(readouts), len(DOSES), 2), np.nan)
@@ -212,7 +219,10 @@ def _fits(compounds: Sequence[str], fractions: xr.Dataset, rng: np.random.Genera
                 response[i, j, k] = one.values[wells] - 0.03
                 well[i, k] = final["well"].values[wells]
             values["emax"][i, j] = height / (1 + (ec50 / DOSES[-1]) ** 1.4)
-            values["emax_low"][i, j], values["emax_high"][i, j] = values["emax"][i, j] - 0.05, values["emax"][i, j] + 0.05
+            values["emax_low"][i, j], values["emax_high"][i, j] = (
+                values["emax"][i, j] - 0.05,
+                values["emax"][i, j] + 0.05,
+            )
             values["p_value"][i, j] = 0.6 if height < 0.1 else 1e-6
             if height < 0.1:
                 continue
@@ -248,7 +258,10 @@ def _ranking(fits: xr.Dataset) -> xr.Dataset:
     count = ranking.sizes["compound"]
     compounds = list(fits["compound"].values)
     killing = ranking["emax"].values > 0.1
-    pathway = [_truth(compounds, name)[2] if kills else "" for name, kills in zip(ranking["compound"].values, killing, strict=True)]
+    pathway = [
+        _truth(compounds, name)[2] if kills else ""
+        for name, kills in zip(ranking["compound"].values, killing, strict=True)
+    ]
     return ranking.assign(
         rank=("compound", np.arange(1, count + 1)),
         dominant_pathway=("compound", np.array(pathway, dtype=object)),
@@ -270,8 +283,8 @@ def _normalized(fractions: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({"death_percent": percent}, coords=fractions.coords)
 
 
-def _write_images(path: Path, name: str, layout: xr.Dataset, rng: np.random.Generator) -> None:
-    """Soft bodies on a dark ground, only where a gallery may look: the first field at the last timepoint."""
+def _write_images(path: Path, name: str, layout: xr.Dataset, rng: np.random.Generator, *, images: bool) -> None:
+    """Soft bodies on a dark ground, only where a gallery looks: first replicates, first field, last timepoint."""
     wells = [str(well) for well in layout["well"].values]
     plate = create_plate(
         path, name=name, wells=wells, fields=2, timepoints=len(HOURS), shape_zyx=(1, PIXELS, PIXELS),
@@ -280,9 +293,12 @@ def _write_images(path: Path, name: str, layout: xr.Dataset, rng: np.random.Gene
     y, x = np.mgrid[:PIXELS, :PIXELS]
     for index, well in enumerate(wells):
         one = layout.isel(well=index)
-        if one["control"].item() == "none" and one["dose"].item() < DOSES[-1]:
+        top = one["control"].item() != "none" or one["dose"].item() == DOSES[-1]
+        if not (images and top and one["replicate"].item() == 1):
             continue
         index_map = np.full((PIXELS, PIXELS), 1.337) + rng.normal(0, 2e-4, (PIXELS, PIXELS))
         for centre_y, centre_x, radius in rng.uniform((0, 0, 30), (PIXELS, PIXELS, 70), (14, 3)):
-            index_map += 0.028 * np.exp(-(((y - centre_y) / radius) ** 2 + ((x - centre_x) / (0.6 * radius)) ** 2) ** 2)
+            index_map += 0.028 * np.exp(
+                -((((y - centre_y) / radius) ** 2 + ((x - centre_x) / (0.6 * radius)) ** 2) ** 2)
+            )
         plate.write_field(well, field=0, timepoint=len(HOURS) - 1, volume=(index_map[None] * 1e4).astype(np.uint16))

@@ -26,7 +26,7 @@ def fractions_of(
     effective: float = 60.0,
     seed: int = 0,
 ) -> xr.Dataset:
-    """One plate: vehicle wells, `inducers` wells of a control for each pathway, and every compound at every dose.
+    """One plate: vehicle, `inducers` wells of a control for each pathway, every compound at every dose.
 
     A well's states scatter like those of `effective` independent patches; death approaches its final value
     with `half_time` hours, the same for all compounds.
@@ -35,10 +35,7 @@ def fractions_of(
     wells: list[tuple[str, float, str, str, int, dict[str, float]]] = []
     wells += [("DMSO", 0.0, "negative", "", k + 1, {}) for k in range(vehicle)]
     for pathway in DEAD:
-        wells += [
-            (f"{pathway} inducer", np.nan, "positive", pathway, k + 1, {pathway: 0.92})
-            for k in range(inducers)
-        ]
+        wells += [(f"{pathway} inducer", np.nan, "positive", pathway, k + 1, {pathway: 0.92}) for k in range(inducers)]
     for name, kill in compounds.items():
         for dose in doses:
             killed = {p: top / (1 + (ec50 / dose) ** hill) for p, (ec50, hill, top) in kill.items()}

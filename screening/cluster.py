@@ -1,7 +1,7 @@
-"""One function over many units: in this process, or over a Dask cluster with a bounded number under way."""
+"""Where the work is done: in this process, in local processes, or on the Dask cluster behind an address."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,45 +13,6 @@ WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
 }
-
-
-def map_units(
-    function: Callable[..., Any], units: Sequence[tuple[Any, ...]], *, client: Any = None
-) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield each unit with what the function made of it, as they finish.
-
-    An exception is yielded in the result's place: one unit's failure never stops the others. At most two
-    units a worker are under way, so that a million units cost the scheduler no more than a hundred.
-    """
-    if client is None:
-        for unit in units:
-            try:
-                outcome = function(*unit)
-            except Exception as failure:
-                outcome = failure
-            yield unit, outcome
-        return
-    from distributed import as_completed
-
-    waiting = iter(units)
-    running: dict[Any, tuple[Any, ...]] = {}
-    results = as_completed(with_results=False)
-
-    def submit_next() -> None:
-        unit = next(waiting, None)
-        if unit is not None:
-            future = client.submit(function, *unit, pure=False, retries=1)
-            running[future] = unit
-            results.add(future)
-
-    for _ in range(2 * max(1, sum(client.nthreads().values()))):
-        submit_next()
-    for future in results:
-        unit = running.pop(future)
-        error = future.exception()
-        yield unit, future.result() if error is None else error
-        future.release()
-        submit_next()
 
 
 @contextmanager

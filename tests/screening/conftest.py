@@ -1,0 +1,52 @@
+"""A small simulated campaign and an untrained classifier: the true path, in seconds."""
+
+from pathlib import Path
+
+import pytest
+
+from screening.demo import simulate_campaign
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a ResNet-18 that has seen nothing: its numbers are arbitrary, but always the same."""
+    import torch
+
+    from models.classifier import Card, build_classifier, save_classifier
+
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("classifier") / "untrained"
+    card = Card(name="untrained", architecture="resnet18", trained_on="nothing")
+    save_classifier(build_classifier(card), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def acquisitions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two plates of 16 wells: one compound in six doses, vehicles and inducers; one small field a well."""
+    folder = tmp_path_factory.mktemp("acquisitions")
+    simulate_campaign(
+        folder,
+        seed=11,
+        compounds=1,
+        hours=(0.0, 12.0),
+        fields=1,
+        shape=(8, 176, 176),
+        workers=1,
+        vehicles=4,
+    )
+    return folder
+
+
+@pytest.fixture
+def settings_file(acquisitions: Path, classifier: Path, tmp_path: Path) -> Path:
+    """The screen.toml of that campaign, with results in a folder of the test's own."""
+    text = (acquisitions / "screen.toml").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("out =")]
+    text = "\n".join(lines).replace('"P00', f'"{acquisitions.as_posix()}/P00')
+    for name in ("P001", "P002"):  # the plates' names are no paths
+        text = text.replace(f'name = "{acquisitions.as_posix()}/{name}"', f'name = "{name}"')
+    text = text.replace("[campaign]", f'[campaign]\nout = "{(tmp_path / "results").as_posix()}"')
+    path = tmp_path / "screen.toml"
+    path.write_text(text + f'\n[classifier]\npath = "{classifier.as_posix()}"\n')
+    return path

@@ -1,0 +1,143 @@
+"""The whole job: from TCF files to reports, resumed after a kill, the same for any number of workers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from plates.errors import ClassifierError, UnfinishedError
+from plates.results import read_result
+from plates.store import open_plate
+from screening.analysis import CAMPAIGN_RESULTS, PLATE_RESULTS
+from screening.pipeline import Outcome, run
+from screening.settings import read_settings
+
+
+def all_results(outcome: Outcome) -> dict[str, xr.Dataset]:
+    """Every stored result of a campaign, without the record of who made it."""
+    found = {}
+    for name, path in outcome.plates.items():
+        for result in ("layout", "fields", "probabilities", *PLATE_RESULTS):
+            found[f"{name}/{result}"] = read_result(path, result)
+    for result in CAMPAIGN_RESULTS:
+        found[result] = read_result(outcome.campaign_results, result)
+    for dataset in found.values():
+        dataset.attrs.pop("provenance", None)
+    # where a plate lies is no result
+    found["plates"] = found["plates"].drop_vars("path", errors="ignore")
+    return found
+
+
+def assert_same(first: dict[str, xr.Dataset], second: dict[str, xr.Dataset]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        xr.testing.assert_identical(first[name], second[name])
+
+
+def written(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_campaign_goes_from_acquisitions_to_reports_and_is_not_done_twice(settings_file: Path) -> None:
+    outcome = run(read_settings(settings_file))
+    fractions = read_result(outcome.plates["P001"], "fractions")
+    assert set(fractions["fraction"].dims) == {"well", "timepoint", "state"}
+    filled = fractions["fraction"].where(fractions["patches"] > 0, drop=True)
+    assert np.allclose(filled.sum("state"), 1, atol=1e-5)
+    pages = [*outcome.plate_reports.values(), outcome.campaign_report]
+    assert len(pages) == 3
+    assert all("untrained" in page.read_text(encoding="utf-8") for page in pages[:2])
+    before = written(outcome.campaign_report.parent)
+    again = run(read_settings(settings_file))
+    changed = {path for path, time_ in written(outcome.campaign_report.parent).items() if before.get(path) != time_}
+    # what lists the run itself may be written again; no image, number or page may
+    assert all(".progress" in path and path.endswith("summary.json") for path in changed) or all(
+        "probabilities" in path or "fields" in path or "layout" in path or path.endswith("summary.json")
+        for path in changed
+    )
+    assert not any(path.endswith((".html", ".npz")) or "_mip.zarr" in path for path in changed)
+    assert "0 files converted, 16 done before" in again.notes[0]
+
+
+def test_two_workers_find_what_one_finds(settings_file: Path, tmp_path: Path) -> None:
+    alone = run(read_settings(settings_file).model_copy(update={"workers": _workers(1)}))
+    other = tmp_path / "two.toml"
+    other.write_text(settings_file.read_text().replace("/results", "/results2"))
+    together = run(read_settings(other).model_copy(update={"workers": _workers(2)}))
+    assert_same(all_results(alone), all_results(together))
+
+
+def test_a_run_that_was_killed_is_completed_to_the_same_results(settings_file: Path, tmp_path: Path) -> None:
+    calm = run(read_settings(settings_file))
+    other = tmp_path / "killed.toml"
+    other.write_text(settings_file.read_text().replace("/results", "/results3"))
+    target = read_settings(other).campaign.out
+    command = [sys.executable, "-m", "screening", "run", str(other)]
+    for waited_for in ("*.zarr.progress/*.json", "*.zarr.progress/probabilities/*.npz"):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + 120
+        while not list(target.glob(waited_for)) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.returncode == -signal.SIGKILL
+    resumed = run(read_settings(other))
+    assert_same(all_results(calm), all_results(resumed))
+    assert not list(target.rglob("*.partial"))
+
+
+def test_a_damaged_projection_costs_its_field_and_no_other(settings_file: Path) -> None:
+    settings = read_settings(settings_file)
+    outcome = run(settings)
+    whole = read_result(outcome.plates["P001"], "probabilities")
+    plate = open_plate(outcome.plates["P001"])
+    well = plate.wells[3]
+    file = next(
+        path
+        for path in plate.field_files(well, field=0, timepoint=1)
+        if plate.mip_path in path.parents and "/0/" in path.as_posix()
+    )
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    file.write_bytes(bytes(content))
+    from screening.classify import classify_plate
+
+    with pytest.raises(UnfinishedError, match=rf"1 of 16 fields.*\n?.*{well} field 0"):
+        classify_plate(plate.path, classifier=settings.classifier.folder, batch=settings.classify.batch)
+    damaged = read_result(plate.path, "probabilities")
+    others = [name for name in plate.wells if name != well]
+    xr.testing.assert_identical(
+        whole["probability"].sel(well=others), damaged["probability"].sel(well=others)
+    )
+    assert (damaged["status"].sel(well=well) == 2).all()
+
+
+def test_an_altered_classifier_is_refused_before_anything_is_converted(settings_file: Path, tmp_path: Path) -> None:
+    import shutil
+
+    settings = read_settings(settings_file)
+    copy = tmp_path / "altered"
+    shutil.copytree(settings.classifier.folder, copy)
+    weights = copy / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    altered = settings_file.read_text().replace(settings.classifier.folder.as_posix(), copy.as_posix())
+    settings_file.write_text(altered)
+    with pytest.raises(ClassifierError):
+        run(read_settings(settings_file))
+    assert not list(settings.campaign.out.glob("*.zarr"))
+
+
+def _workers(count: int) -> object:
+    from screening.settings import WorkerSettings
+
+    return WorkerSettings(count=count)
