@@ -99,8 +99,10 @@ def create_plate(
         _write_metadata(plate, root=plate.mip_path, volumes=False)
     attributes = ngff.plate_attributes(name, wells=plate.wells, rows=rows, columns=columns, fields=fields)
     # the roots come last: a plate that was interrupted before them is no plate yet, and is made again
+    described = _group({**attributes, _KEY: record}).encode()
     for root in (plate.mip_path, plate.path):
-        write_durable(root / "zarr.json", _group({**attributes, _KEY: record}).encode())
+        if not (root / "zarr.json").exists() or (root / "zarr.json").read_bytes() != described:
+            write_durable(root / "zarr.json", described)
     return plate
 
 

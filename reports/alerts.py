@@ -31,7 +31,7 @@ def plate_alerts(
         *_controls(layout, fractions),
         *classifier_alerts(probabilities.attrs, cell_lines=cell_lines(layout)),
         *_missing(layout, fields, probabilities),
-        *_empty(fractions),
+        *_empty(fractions, probabilities),
     ]
     return by_weight(alerts)
 
@@ -113,24 +113,23 @@ def _missing(layout: xr.Dataset, fields: xr.Dataset, probabilities: xr.Dataset) 
     seen = set(status["well"].values[(status.values == DONE).any(axis=(1, 2))])
     absent = [str(well) for well in layout["well"].values if well not in seen]
     if absent:
-        alerts.append(
-            Alert(
-                "warning",
-                f"{len(absent)} of {layout.sizes['well']} wells have no classified image: {_and(absent)}.",
-                "maps",
-            )
-        )
+        count = f"{len(absent)} of {layout.sizes['well']}"
+        alerts.append(Alert("warning", f"Wells without a classified image, {count}: {_and(absent)}.", "maps"))
     stored = fields["status"].values
-    for code, text in ((2, "could not be read"), (3, "are missing"), (0, "are still to come")):
-        if count := int((stored == code).sum()):
-            alerts.append(Alert("warning", f"{count} of {stored.size} images (well, field, timepoint) {text}.", "maps"))
+    for code, text in ((2, "could not be read"), (3, "missing"), (0, "still to come")):
+        if found := int((stored == code).sum()):
+            alerts.append(
+                Alert("warning", f"Images (well, field, timepoint) {text}: {found} of {stored.size}.", "maps")
+            )
     return alerts
 
 
-def _empty(fractions: xr.Dataset) -> list[Alert]:
-    patches = fractions["patches"].transpose("well", "timepoint").values
-    bare = [str(well) for well in fractions["well"].values[(patches == 0).any(axis=1)]]
-    return [Alert("note", f"No cells were found at some timepoint in {_and(bare)}.", "maps")] if bare else []
+def _empty(fractions: xr.Dataset, probabilities: xr.Dataset) -> list[Alert]:
+    """Wells that were imaged and hold no cells; those that were not imaged have an alert of their own."""
+    imaged = (probabilities["status"] == DONE).any("field")
+    bare = (fractions["patches"] == 0) & imaged.reindex_like(fractions["patches"], fill_value=False)
+    wells = [str(well) for well in fractions["well"].values[bare.any("timepoint").values]]
+    return [Alert("note", f"No cells were found at some timepoint in {_and(wells)}.", "maps")] if wells else []
 
 
 def _names(text: str, line: str) -> bool:

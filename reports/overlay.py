@@ -20,6 +20,7 @@ from plates.store import Plate
 from .tables import wells_of
 
 PICTURE_PX = 640
+COARSEST = 2  # level of the projections that every plate has
 QUALITY = 65
 # grey window relative to the medium: the medium dark but not black, droplets white
 INDEX_LOW, INDEX_HIGH = -0.004, 0.050
@@ -60,7 +61,9 @@ def default_scenes(
     limit
         The most scenes to choose.
     """
-    done = status.isel(timepoint=timepoint).transpose("well", "field").values == 1
+    # a plate map may name wells that were not imaged, in an order of its own
+    mapped = status.reindex(well=layout["well"].values, fill_value=0)
+    done = mapped.isel(timepoint=timepoint).transpose("well", "field").values == 1
     control, inducer, compound = (layout[name].values for name in ("control", "inducer", "compound"))
     dose = layout["dose"].values.astype(float)
     wanted = [("vehicle", "vehicle control", np.flatnonzero(control == "negative"))]
@@ -96,7 +99,7 @@ def picture(plate: Plate, scene: Scene, *, timepoint: int, medium_index: float) 
     """
     level = 0
     counts = plate.thumbnail(scene.well, field=scene.field, timepoint=timepoint, level=0)
-    while max(counts.shape) >= 2 * PICTURE_PX:
+    while max(counts.shape) >= 2 * PICTURE_PX and level < COARSEST:
         level += 1
         counts = plate.thumbnail(scene.well, field=scene.field, timepoint=timepoint, level=level)
     index = counts.astype(np.float32) / COUNTS_PER_INDEX - medium_index
@@ -159,16 +162,16 @@ def overlay(probability: xr.DataArray, *, size_um: tuple[float, float], label: s
 
 
 def scale_bar(*, size_um: tuple[float, float]) -> Markup:
-    """A bar of a round length near a fifth of the field's width, bottom right, on its own dark ground."""
-    width, height = round(size_um[1] * 10), round(size_um[0] * 10)
-    length = max((bar for bar in SCALE_BARS if bar <= size_um[1] / 4), default=SCALE_BARS[0])
-    x, y, unit = width - length * 10 - width // 40, height - height // 40, width / 100
+    """A bar of a round length near a fifth of the field's width, to stand below the picture and hide nothing of it."""
+    width = round(size_um[1] * 10)
+    length = 10 * max((bar for bar in SCALE_BARS if bar <= size_um[1] / 4), default=SCALE_BARS[0])
+    unit = width / 100
+    x = width - length
     return Markup(
-        f'<svg class="scale" viewBox="0 0 {width} {height}" aria-hidden="true">'
-        f'<rect x="{x - unit:g}" y="{y - 6.4 * unit:g}" width="{length * 10 + 2 * unit:g}" height="{7.4 * unit:g}" '
-        f'fill="#000" fill-opacity=".6"/><rect x="{x}" y="{y - 1.2 * unit:g}" width="{length * 10}" '
-        f'height="{1.2 * unit:g}" fill="#fff"/><text x="{x + length * 5}" y="{y - 2.2 * unit:g}" '
-        f'font-size="{4 * unit:g}" text-anchor="middle" fill="#fff">{length} µm</text></svg>'
+        f'<svg class="scale" viewBox="0 0 {width} {6 * unit:g}" role="img" aria-label="Scale bar: {length // 10} µm">'
+        f'<rect x="{x}" y="{2.4 * unit:g}" width="{length}" height="{1.2 * unit:g}" fill="#1b2733"/>'
+        f'<text x="{x - 1.5 * unit:g}" y="{4.5 * unit:g}" font-size="{4.4 * unit:g}" text-anchor="end" '
+        f'fill="#1b2733">{length // 10} µm</text></svg>'
     )
 
 

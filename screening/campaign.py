@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,14 @@ from .ranking import rank
 SUFFIX = ".results.zarr"
 
 
-def combine(results: Sequence[Path], *, campaign: Path, timepoint: int = -1, seed: int = 0) -> Path:
+def combine(
+    results: Sequence[Path],
+    *,
+    campaign: Path,
+    timepoint: int = -1,
+    seed: int = 0,
+    provenance: Mapping[str, str] | None = None,
+) -> Path:
     """Fit all plates together; write the groups `plates`, `dose_response`, `kinetics`, `ranking`.
 
     Plates whose verdict is FAIL stay in `plates` but out of the fits, unless every plate has failed: then
@@ -34,6 +41,8 @@ def combine(results: Sequence[Path], *, campaign: Path, timepoint: int = -1, see
         Position of the timepoint that curves are read at, on every plate.
     seed
         Of the simulated null and the kinetics' intervals.
+    provenance
+        What made the results, to be stored with each.
 
     Raises
     ------
@@ -65,7 +74,7 @@ def combine(results: Sequence[Path], *, campaign: Path, timepoint: int = -1, see
     curves = fit_dose_response(chosen, timepoint=timepoint, seed=seed)
     courses = half_times(chosen, seed=seed)
     target = campaign if campaign.name.endswith(SUFFIX) else campaign.with_name(campaign.name + SUFFIX)
-    provenance = {"plates": [str(path) for path in stores], "timepoint": timepoint, "seed": seed}
+    made_from = {"plates": [str(path) for path in stores], "timepoint": timepoint, "seed": seed, **(provenance or {})}
     groups = {
         "plates": _plates(stores, names, quality, used, timepoint=timepoint, all_failed=not any(passed)),
         "dose_response": curves,
@@ -73,7 +82,7 @@ def combine(results: Sequence[Path], *, campaign: Path, timepoint: int = -1, see
         "ranking": rank(curves, courses, chosen, timepoint=timepoint),
     }
     for name, dataset in groups.items():
-        write_result(target, name, dataset, provenance=provenance)
+        write_result(target, name, dataset, provenance=made_from)
     return target
 
 

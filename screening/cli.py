@@ -75,7 +75,7 @@ def simulate(
             plates=plates,
             compounds=compounds,
             hours=numbers(hours, option="--hours"),
-            workers=workers,
+            workers=workers_from(workers),
             progress=bars,
             fields=fields,
             variant=variant,
@@ -247,7 +247,7 @@ def demo(
     from screening.terminal import Bars, print_comparison, print_outcome
 
     with Bars() as bars:
-        outcome, comparison = run_demo(out, seed=seed, workers=workers, progress=bars)
+        outcome, comparison = run_demo(out, seed=seed, workers=workers_from(workers), progress=bars)
     print_comparison(comparison)
     print_outcome(outcome)
 

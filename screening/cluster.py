@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 # One thread a worker: two OpenMP threads in one process cost 1.5 to 2.6 times more CPU per patch.
 # MALLOC_TRIM_THRESHOLD_ must be there before the process starts, or freed memory is never given back.
@@ -45,7 +45,7 @@ def cluster(*, workers: int, scheduler: str = "") -> Iterator[Any]:
         yield client
 
 
-def worker_count(setting: int | str = "auto") -> int:
+def worker_count(setting: int | Literal["auto"] = "auto") -> int:
     """Workers to use: a number as given, "auto" for one a core that this process may use."""
     if isinstance(setting, int):
         return setting

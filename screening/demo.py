@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ layout = "{name}.csv"
 
 
 def run_demo(
-    out: Path, *, seed: int, workers: int | str = "auto", progress: Progress | None = None
+    out: Path, *, seed: int, workers: int | Literal["auto"] = "auto", progress: Progress | None = None
 ) -> tuple[Outcome, pd.DataFrame]:
     """Simulate a campaign of two plates, run it, and compare; files that are there already are used again."""
     settings = simulate_campaign(
@@ -55,7 +55,7 @@ def simulate_campaign(
     compounds: int = 8,
     hours: tuple[float, ...] = (0.0, 8.0, 16.0),
     results: Path | None = None,
-    workers: int | str = "auto",
+    workers: int | Literal["auto"] = "auto",
     progress: Progress | None = None,
     **options: Any,
 ) -> Path:
@@ -75,8 +75,7 @@ def simulate_campaign(
     """
     folder.mkdir(parents=True, exist_ok=True)
     designs = design_plates(make_library(seed, compounds=compounds), seed=seed, plates=plates, hours=hours, **options)
-    count = worker_count(int(workers) if str(workers).isdigit() else "auto")
-    with cluster(workers=count) as client:
+    with cluster(workers=worker_count(workers)) as client:
         for design in designs:
             simulate_plate(design, folder, client=client, progress=progress)
     settings = folder / "screen.toml"

@@ -64,7 +64,7 @@ def half_times(
         for index, key in enumerate(sorted(key for key in groups if key[0] == name)):
             drawn = _drawn(means[key], len(groups[key]), residuals, rng, draws)
             values, status[place, index] = _time(hours, means[key], drawn, minimum_effect, level)
-            by_dose[place, index] = [*values[:3], 10 ** key[1], *values[3:]]
+            by_dose[place, index] = [*values[:3], pooled.dose.values[groups[key][0]], *values[3:]]
             last[place] = index
     top = by_dose[np.arange(len(names)), last] if longest else np.full((len(names), len(columns)), np.nan)
     top_status = status[np.arange(len(names)), last] if longest else np.empty(len(names), dtype=object)

@@ -26,6 +26,7 @@ Array: TypeAlias = NDArray[Any]  # float64, or bool where it says whether
 LN10 = np.log(10.0)
 ZERO_DOSE = -1e4  # log10 of "no dose": far enough for every slope, finite so that 0 * log(0) never appears
 REACH = 2.0  # decades beyond the tested doses in which an EC50 is looked for
+START_LOCATIONS = 29  # EC50s of the grid that the starts are taken from
 CHUNK = 1000  # curves on the profile's grid at a time: 30 MB
 
 
@@ -107,10 +108,13 @@ def fit(design: Design, means: Array, spread: Array, *, limits: Limits) -> Curve
         Box of the parameters.
     """
     slopes = np.geomspace(max(limits.hill[0], 0.3), min(limits.hill[1], 10.0), 5)
-    locations = np.linspace(*design.reach, 29)
+    locations = np.linspace(*design.reach, START_LOCATIONS)
     grid = np.concatenate([grid_rss(design, part, slopes, locations, limits) for part in chunks(means, 5 * CHUNK)])
     starts = _starts(grid, apart=5)  # (start, curve) cells of the grid
-    fitted = [descend(design, means, np.log(slopes[cell // 29]), locations[cell % 29], limits) for cell in starts]
+    fitted = [
+        descend(design, means, np.log(slopes[cell // START_LOCATIONS]), locations[cell % START_LOCATIONS], limits)
+        for cell in starts
+    ]
     best = np.argmin([curves.rss for curves in fitted], axis=0)
     return add_spread(choose(fitted, best), spread)
 
@@ -264,7 +268,7 @@ def _edge_rss(rise: Array, means: Array, weight: Array, limits: Limits, outside:
 
 def _starts(grid: Array, *, apart: int) -> list[Array]:
     """The best cell, the best at least `apart` locations away from it, the best with another slope."""
-    slope, location = np.divmod(np.arange(grid.shape[1]), 29)
+    slope, location = np.divmod(np.arange(grid.shape[1]), START_LOCATIONS)
     first = grid.argmin(axis=1)
     near = np.abs(location[None, :] - location[first][:, None]) < apart
     same = slope[None, :] == slope[first][:, None]
@@ -355,7 +359,8 @@ def _projected(column: Array, rise: Array, weight: Array, free_bottom: Array, fr
 def _without(column: Array, direction: Array, weight: Array) -> Array:
     size = direction**2 @ weight
     share = np.divide((column * direction) @ weight, size, out=np.zeros(len(size)), where=size > 0)
-    return column - share[:, None] * direction
+    rest: Array = column - share[:, None] * direction
+    return rest
 
 
 def _damped_step(gradient: Array, curvature: Array, damping: Array, blocked: Array) -> Array:

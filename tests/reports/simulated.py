@@ -41,6 +41,7 @@ def write_plate(
         probabilities["probability"].loc[{"well": well}] = np.nan
         for variable in ("death", "death_low", "death_high", "fraction", "fraction_low", "fraction_high"):
             fractions[variable].loc[{"well": well}] = np.nan
+        fractions["patches"].loc[{"well": well}] = 0
     fits = _fits(compounds, fractions, rng)
     fields = xr.Dataset(
         {"medium_index": (("well", "field", "timepoint"), np.full(probabilities["status"].shape, 1.337)),

@@ -14,6 +14,7 @@ from PIL import Image
 from plates.errors import MissingInputError
 from plates.results import read_result
 from plates.states import STATES
+from reports.overlay import default_scenes
 from reports.plate import write_plate_report
 
 from . import simulated
@@ -85,6 +86,8 @@ def test_the_files_beside_the_page_hold_the_exact_values(plate: Path, plate_page
     fractions = read_result(plate, "fractions")
     wells = pd.read_csv(plate_page.with_name("P012.wells.csv")).set_index(["well", "timepoint"])
     assert len(wells) == 62 * 4
+    own_order = list(wells.columns[list(wells.columns).index("death_high") + 1 :])
+    assert own_order == sorted(own_order), "a store gives its arrays in any order, a file has its own"
     assert wells.loc[("B05", 2), "death"] == fractions["death"].sel(well="B05", timepoint=2).item()
     assert (
         wells.loc[("B05", 2), "necrosis_fraction_low"]
@@ -113,8 +116,9 @@ def test_a_classifier_of_simulated_cells_is_named_as_one_that_does_not_know_such
     alerts = plate_page.read_text().split('<section id="maps">')[0]
     assert "The classifier was not trained on real cells" in alerts
     assert "simulated cells only, seeds 1 to 40" in alerts
-    assert "2 of 62 wells have no classified image: C06, C07." in alerts
+    assert "Wells without a classified image, 2 of 62: C06, C07." in alerts
     assert "partial: 60 of 62" in alerts
+    assert "No cells were found" not in alerts, "wells that were not imaged are not called empty"
 
 
 def test_a_plate_in_order_has_no_alert_and_one_of_an_unknown_cell_line_has(tmp_path: Path) -> None:
@@ -175,3 +179,19 @@ def test_a_result_that_is_not_there_is_named_with_its_command(tmp_path: Path) ->
     with pytest.raises(MissingInputError, match="tomoscreen analyse"):
         write_plate_report(plate, out=tmp_path / "P012.html")
     assert not (tmp_path / "P012.html").exists()
+
+
+def test_scenes_follow_the_rule_whatever_the_order_of_the_imaged_wells(plate: Path) -> None:
+    layout = read_result(plate, "layout")
+    status = read_result(plate, "probabilities")["status"]
+    imaged = status.isel(well=slice(None, None, -1)).sel(
+        well=[well for well in status["well"].values[::-1] if well != "A01"]
+    )
+    scenes = default_scenes(layout, imaged, compounds=["bleach", "slow killer"], timepoint=3, limit=5)
+    assert [(scene.title, scene.well) for scene in scenes] == [
+        ("vehicle", "B01"),
+        ("anti-CD95", "A12"),
+        ("TNF/SM/zVAD", "C12"),
+        ("NaOH", "E12"),
+        ("bleach", "D06"),
+    ]

@@ -48,20 +48,17 @@ def test_a_campaign_goes_from_acquisitions_to_reports_and_is_not_done_twice(sett
     outcome = run(read_settings(settings_file))
     fractions = read_result(outcome.plates["P001"], "fractions")
     assert set(fractions["fraction"].dims) == {"well", "timepoint", "state"}
-    filled = fractions["fraction"].where(fractions["patches"] > 0, drop=True)
-    assert np.allclose(filled.sum("state"), 1, atol=1e-5)
+    filled = (fractions["patches"] > 0).to_numpy()
+    assert filled.sum() > 10
+    assert np.allclose(fractions["fraction"].sum("state").to_numpy()[filled], 1, atol=1e-5)
     pages = [*outcome.plate_reports.values(), outcome.campaign_report]
     assert len(pages) == 3
     assert all("untrained" in page.read_text(encoding="utf-8") for page in pages[:2])
     before = written(outcome.campaign_report.parent)
     again = run(read_settings(settings_file))
     changed = {path for path, time_ in written(outcome.campaign_report.parent).items() if before.get(path) != time_}
-    # what lists the run itself may be written again; no image, number or page may
-    assert all(".progress" in path and path.endswith("summary.json") for path in changed) or all(
-        "probabilities" in path or "fields" in path or "layout" in path or path.endswith("summary.json")
-        for path in changed
-    )
-    assert not any(path.endswith((".html", ".npz")) or "_mip.zarr" in path for path in changed)
+    # what the last conversion did is written anew; no image, number or page may be
+    assert {Path(path).name for path in changed} <= {"summary.json"}
     assert "0 files converted, 16 done before" in again.notes[0]
 
 
