@@ -97,9 +97,7 @@ def predict(classifier: Classifier, patches: npt.NDArray[np.float32]) -> npt.NDA
     with torch.inference_mode():
         index = torch.from_numpy(np.ascontiguousarray(patches, dtype=np.float32)).to(classifier.device)
         logits = classifier.network(normalise(index, classifier.card)[:, None]).float()
-        probability: npt.NDArray[np.float32] = (
-            torch.softmax(logits / classifier.card.temperature, dim=1).cpu().numpy()
-        )
+        probability: npt.NDArray[np.float32] = torch.softmax(logits / classifier.card.temperature, dim=1).cpu().numpy()
     return probability
 
 
@@ -150,9 +148,7 @@ def save_classifier(classifier: Classifier, path: Path) -> Classifier:
         folder.mkdir()
         save_file(tensors, folder / WEIGHTS)
         (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
-        card = replace(
-            classifier.card, versions=_versions(), weights_sha256=_sha256(folder / WEIGHTS), test={}
-        )
+        card = replace(classifier.card, versions=_versions(), weights_sha256=_sha256(folder / WEIGHTS), test={})
         stored = Classifier(
             network=_network_from(folder / WEIGHTS, card, classifier.device),
             card=card,
@@ -239,8 +235,7 @@ def refuse_existing(path: Path) -> None:
     """Raise ClassifierError if something is at the place where a classifier is to be written."""
     if path.exists():
         raise ClassifierError(
-            f"{path} exists already, and a classifier is never overwritten. "
-            "Give another folder, or remove this one."
+            f"{path} exists already, and a classifier is never overwritten. Give another folder, or remove this one."
         )
 
 
@@ -253,9 +248,7 @@ def resolve_device(device: str) -> torch.device:
     if kind not in there:
         raise SettingsError(f"Device {device!r} is not known. Expected 'auto', 'cpu', 'cuda' or 'mps'.")
     if not there[kind]:
-        raise SettingsError(
-            f"This machine has no device {device!r}. Use 'auto', which takes what is there, or 'cpu'."
-        )
+        raise SettingsError(f"This machine has no device {device!r}. Use 'auto', which takes what is there, or 'cpu'.")
     return torch.device(device)
 
 

@@ -109,9 +109,7 @@ def read_annotations(path: Path) -> pd.DataFrame:
             "and optionally split. Add it, or correct its name."
         )
     rows = [
-        _checked_row(
-            dict(zip(header, values, strict=False)), where=f"{path}, line {number}", base=path.parent
-        )
+        _checked_row(dict(zip(header, values, strict=False)), where=f"{path}, line {number}", base=path.parent)
         | {"line": number}
         for number, values in enumerate(lines[1:], start=2)
         if any(value.strip() for value in values)
@@ -140,8 +138,7 @@ def _checked_row(row: dict[str, str], *, where: str, base: Path) -> dict[str, ob
     values["state"] = row.get("state", "").strip()
     if values["state"] not in STATES:
         raise SettingsError(
-            f"{where}: state {values['state']!r} is not known. Expected one of {', '.join(STATES)}. "
-            "Correct the cell."
+            f"{where}: state {values['state']!r} is not known. Expected one of {', '.join(STATES)}. Correct the cell."
         )
     if "split" in row:
         values["split"] = row["split"].strip()
@@ -280,8 +277,7 @@ def _check_place(plate: Projections, rows: pd.DataFrame, *, well: str, field: in
     for name, value, count in (("field", field, plate.fields), ("timepoint", timepoint, plate.timepoints)):
         if value >= count:
             raise SettingsError(
-                f"{where}: {name} {value} is not in the plate, which has {name}s 0 to {count - 1}. "
-                "Correct the cell."
+                f"{where}: {name} {value} is not in the plate, which has {name}s 0 to {count - 1}. Correct the cell."
             )
 
 
@@ -319,9 +315,7 @@ def _cut(
     start = start.clip(0, shape - patch)
     first = (start - (size - patch) // 2).clip(0, np.maximum(shape - size, 0))
     block = image[first[0] : first[0] + size, first[1] : first[1] + size]
-    missing = [
-        (0, size - count) for count in block.shape
-    ]  # only where the whole field is smaller than the context
+    missing = [(0, size - count) for count in block.shape]  # only where the whole field is smaller than the context
     return np.pad(block, missing, mode="edge"), start - first
 
 
@@ -351,9 +345,7 @@ class Batches:
             corner = self.corner[chosen]
             yield self._cut(chosen, corner[:, :1] + axis, corner[:, 1:] + axis), self.truth[chosen]
 
-    def augmented(
-        self, batch: int, *, generator: torch.Generator
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def augmented(self, batch: int, *, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All patches once in random order, changed only as a cell on a microscope could be.
 
         Eight turns and mirrorings, whole-pixel shifts within the read context, a medium index that is

@@ -241,10 +241,7 @@ class _Batches:
     def _compute(self, windows: torch.Tensor) -> torch.Tensor:
         while True:
             try:
-                parts = [
-                    self.engine(windows[start : start + self.part])
-                    for start in range(0, len(windows), self.part)
-                ]
+                parts = [self.engine(windows[start : start + self.part]) for start in range(0, len(windows), self.part)]
                 return torch.cat(parts)
             except torch.OutOfMemoryError:
                 if self.part == 1:

@@ -61,14 +61,10 @@ def _load_backbone(network: nn.Module, architecture: str, weights: Path | Litera
     stem = backbone.get("conv1.weight")
     if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
         backbone["conv1.weight"] = stem.sum(dim=1, keepdim=True)
-    expected = {
-        name: tensor.shape for name, tensor in network.state_dict().items() if not name.startswith("fc.")
-    }
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
     found = {name: tensor.shape for name, tensor in backbone.items()}
     if found != expected:
-        wrong = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-        )
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise ClassifierError(
             f"The weights in {weights} are not those of a {architecture}: {len(wrong)} tensors are missing, "
             f"unknown or of another shape, the first is {wrong[0]!r}. Give the file that belongs to "

@@ -177,9 +177,7 @@ def fit(
     with _own_random_numbers(recipe.seed):
         network = _trained_network(training, validation, card, recipe, place, work, progress)
         logits = _logits(network, Batches(validation, patch_px=recipe.patch_px), card, recipe.patch_px)
-        calibration = fit_temperature(
-            logits, validation.truth, held_out=f"{_count_wells(validation)} validation wells"
-        )
+        calibration = fit_temperature(logits, validation.truth, held_out=f"{_count_wells(validation)} validation wells")
         metrics = {}
         for part, what in ((validation, "validation"), (test, "test")):
             if len(part):
@@ -193,9 +191,7 @@ def fit(
     return saved
 
 
-def _new_card(
-    training: Patches, patches: Patches, recipe: Recipe, name: str, trained_on: str, command: str
-) -> Card:
+def _new_card(training: Patches, patches: Patches, recipe: Recipe, name: str, trained_on: str, command: str) -> Card:
     low, high = Card.index_window
     count, total, squares = 0, 0.0, 0.0
     for index, _ in Batches(training, patch_px=recipe.patch_px).plain(256):
@@ -286,9 +282,7 @@ def _one_epoch(
         truth = truth.to(device, non_blocking=True)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_uses_bf16(device)):
             logits = network(_as_input(index.to(device, non_blocking=True), card, px))
-        loss = nn.functional.cross_entropy(
-            logits.float(), truth, weight=weight, label_smoothing=recipe.label_smoothing
-        )
+        loss = nn.functional.cross_entropy(logits.float(), truth, weight=weight, label_smoothing=recipe.label_smoothing)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         run.optimizer.step()
@@ -299,9 +293,7 @@ def _one_epoch(
 def _as_input(index: torch.Tensor, card: Card, px: int) -> torch.Tensor:
     image = normalise(index, card)[:, None]
     if px != image.shape[-1]:
-        image = nn.functional.interpolate(
-            image, size=(px, px), mode="bilinear", align_corners=False, antialias=True
-        )
+        image = nn.functional.interpolate(image, size=(px, px), mode="bilinear", align_corners=False, antialias=True)
     return image.contiguous(memory_format=torch.channels_last)
 
 
@@ -348,9 +340,7 @@ def _mean_recall(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) 
 class _Run:
     """A training under way: its network, its record, its best epoch, and a folder to resume from."""
 
-    def __init__(
-        self, *, network: nn.Module, optimizer: torch.optim.Optimizer, work: Path, fingerprint: str
-    ) -> None:
+    def __init__(self, *, network: nn.Module, optimizer: torch.optim.Optimizer, work: Path, fingerprint: str) -> None:
         self.network, self.optimizer, self.work, self.fingerprint = network, optimizer, work, fingerprint
         self.record: list[Epoch] = []
         self.best_epoch = -1

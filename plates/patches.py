@@ -114,6 +114,64 @@ def foreground_shares(
     return np.where(measured > 0, share, np.nan).astype(np.float32)
 
 
+def class_map(
+    probability: npt.NDArray[np.float32],
+    *,
+    shape: tuple[int, int],
+    voxel_um: tuple[float, float],
+    patch: int = PATCH_PX,
+    stride: int = PATCH_PX,
+) -> npt.NDArray[np.uint8]:
+    """Paint a field by the state of the windows that cover each pixel.
+
+    Parameters
+    ----------
+    probability
+        (row, column, state) of the window grid; NaN for background. Where windows overlap their
+        probabilities are averaged before the largest is taken; background windows have no say.
+    shape, voxel_um
+        Of the stored field (y, x), in um.
+    patch, stride
+        As in `window_grid`.
+
+    Returns
+    -------
+    classes
+        (y, x) of the stored field: 0 where no window with cells lies, else 1 + the state's index.
+    """
+    resampled = analysis_shape(shape, voxel_um=voxel_um)
+    spans = [
+        _spans(window_grid(count, patch=patch, stride=stride), patch=patch, scale=size / count)
+        for size, count in zip(shape, resampled, strict=True)
+    ]
+    # between two window borders nothing changes: vote on that coarse grid, then enlarge
+    borders = [
+        np.unique([0, size, *(edge for span in axis for edge in span)]) for axis, size in zip(spans, shape, strict=True)
+    ]
+    total = np.zeros((len(borders[0]) - 1, len(borders[1]) - 1, probability.shape[-1]))
+    votes = np.zeros(total.shape[:2], dtype=np.int64)
+    for row, (top, bottom) in enumerate(spans[0]):
+        for column, (left, right) in enumerate(spans[1]):
+            if np.isfinite(probability[row, column, 0]):
+                part = np.ix_(
+                    (borders[0][:-1] >= top) & (borders[0][:-1] < bottom),
+                    (borders[1][:-1] >= left) & (borders[1][:-1] < right),
+                )
+                total[part] += probability[row, column]
+                votes[part] += 1
+    coarse = np.where(votes > 0, total.argmax(axis=-1) + 1, 0).astype(np.uint8)
+    return coarse.repeat(np.diff(borders[0]), axis=0).repeat(np.diff(borders[1]), axis=1)
+
+
+def _spans(offsets: npt.NDArray[np.int64], *, patch: int, scale: float) -> list[tuple[int, int]]:
+    """First and last pixel of each window on the stored field; windows a few pixels apart meet half-way."""
+    starts, ends = offsets * scale, (offsets + patch) * scale
+    gaps = np.maximum(starts[1:] - ends[:-1], 0) / 2
+    starts[1:] -= gaps
+    ends[:-1] += gaps
+    return [(round(start), round(end)) for start, end in zip(starts, ends, strict=True)]
+
+
 def _window_sums(
     mask: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], patch: int
 ) -> npt.NDArray[np.int64]:

@@ -25,7 +25,7 @@ def encode(image: np.ndarray, *, chunk: tuple[int, ...]) -> bytes:
     zarr would write the file itself, but without waiting for the disk, and version 3.1 reads the old file
     before it overwrites it: a torn one could then never be mended.
     """
-    import numcodecs.blosc  # type: ignore[import-untyped]
+    import numcodecs.blosc
 
     # with several threads blosc's bytes differ from run to run
     numcodecs.blosc.set_nthreads(1)

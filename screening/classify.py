@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from plates.errors import ClassifierError, TomoscreenError, UnfinishedError, WorkerLostError
 from plates.mapping import map_units
-from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, PATCH_PX, patch_centres
+from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, PATCH_PX, class_map, patch_centres
 from plates.results import read_result, write_result
 from plates.states import STATES
 from plates.store import Plate, open_plate
@@ -63,9 +63,10 @@ def classify_plate(
 ) -> xr.Dataset:
     """Classify every patch of a plate and keep the probabilities as its result `probabilities`.
 
-    A unit is one field of one well with all its timepoints. Workers read projections, and write what
-    they found to a file of the unit's own; nothing but paths and counts travels through the scheduler. A
-    unit whose projections, classifier and settings are the same as before is not done again.
+    A unit is one field of one well with all its timepoints. Workers read projections and write what they
+    found to a file of the unit's own, and the map of states beside the projection; nothing but paths and
+    counts travels through the scheduler. A unit whose projections, classifier and settings are the same as
+    before is not done again.
 
     Parameters
     ----------
@@ -182,6 +183,10 @@ def _classify(job: _Job, units: Sequence[_Unit]) -> None:
             answer = next(answers)
             probability[timepoint], foreground[timepoint] = answer.probability, answer.foreground
             status[timepoint] = DONE
+            classes = class_map(
+                answer.probability, shape=plate.shape_zyx[1:], voxel_um=plate.voxel_um[1:], stride=job.stride
+            )
+            plate.write_classes(unit.well, field=unit.field, timepoint=timepoint, classes=classes)
         _write_unit(Path(job.progress), unit, probability, foreground, status)
 
 

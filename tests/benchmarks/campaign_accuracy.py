@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from plates.results import read_result
 from plates.simulation.truth import true_fractions
 from plates.states import STATES
-from screening.demo import compare_with_truth, run_demo
+from screening.demo import run_demo
 from screening.terminal import Bars
 
 SEEDS = (9001, 9002, 9003, 9004, 9005)
@@ -76,7 +76,7 @@ def summarise(scores: list[Score]) -> str:
     tested = compounds["true EC50 uM"].between(0.03, 30.72)
     active = compounds[(compounds["true pathway"] != "none") & tested]
     found = np.isfinite(active["EC50 uM"]) & (active["EC50 uM"] > 0)
-    ratio = np.abs(np.log2(active["EC50 uM"].where(found) / active["true EC50 uM"]))
+    ratio = np.log2(active["EC50 uM"].where(found) / active["true EC50 uM"]).abs()
     covered = (active["low"] <= active["true EC50 uM"]) & (active["true EC50 uM"] <= active["high"])
     correlations = [_spearman(score.compounds) for score in scores]
     inert = compounds[compounds["true pathway"] == "none"]

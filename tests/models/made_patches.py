@@ -29,9 +29,7 @@ def made_index(state: int, *, px: int, random: np.random.Generator) -> npt.NDArr
     return noisy
 
 
-def make_patches(
-    count: int, *, px: int, seed: int, wells: int = 15, splits: tuple[str, ...] = ("train",)
-) -> Patches:
+def make_patches(count: int, *, px: int, seed: int, wells: int = 15, splits: tuple[str, ...] = ("train",)) -> Patches:
     """`count` patches with context, their states and wells in turn; wells dealt to the splits in turn."""
     random = np.random.default_rng(seed)
     truth = np.arange(count) % len(STATES)

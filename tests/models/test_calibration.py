@@ -58,9 +58,7 @@ def test_scores_agree_with_scikit_learn_and_with_the_hand() -> None:
     random = np.random.default_rng(4)
     probability = softmax(random.normal(0, 1, (300, 5)), axis=1)
     truth = random.integers(5, size=300)
-    assert negative_log_likelihood(probability, truth) == pytest.approx(
-        log_loss(truth, probability, labels=range(5))
-    )
+    assert negative_log_likelihood(probability, truth) == pytest.approx(log_loss(truth, probability, labels=range(5)))
     assert brier_score([[0.7, 0.3], [0.2, 0.8]], [0, 0]) == pytest.approx((0.18 + 1.28) / 2)
     # two patches called with 0.9, one of them right: the gap is 0.4
     assert expected_calibration_error([[0.9, 0.1], [0.9, 0.1]], [0, 1]) == pytest.approx(0.4)

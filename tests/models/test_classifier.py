@@ -82,9 +82,7 @@ def test_probabilities_follow_the_temperature() -> None:
     hot = Classifier(network=cold.network, card=small_card(temperature=3.0), device=cold.device)
     patches = made_up_patches(cold.card, seed=1, count=2)
     log_cold, log_hot = np.log(predict(cold, patches)), np.log(predict(hot, patches))
-    np.testing.assert_allclose(
-        log_cold[:, 0] - log_cold[:, 1], 3 * (log_hot[:, 0] - log_hot[:, 1]), rtol=1e-3
-    )
+    np.testing.assert_allclose(log_cold[:, 0] - log_cold[:, 1], 3 * (log_hot[:, 0] - log_hot[:, 1]), rtol=1e-3)
 
 
 def test_a_missing_folder_names_the_command_that_makes_one(tmp_path: Path) -> None:
@@ -104,9 +102,7 @@ def test_one_altered_bit_of_the_weights_is_found(folder: Path) -> None:
     content = bytearray((folder / "weights.safetensors").read_bytes())
     content[-1] ^= 1
     (folder / "weights.safetensors").write_bytes(content)
-    with pytest.raises(
-        ClassifierError, match=r"altered or not copied whole. Copy the classifier folder again"
-    ):
+    with pytest.raises(ClassifierError, match=r"altered or not copied whole. Copy the classifier folder again"):
         load_classifier(folder)
 
 
@@ -180,6 +176,4 @@ def test_a_device_that_is_not_there_is_refused_and_auto_finds_one() -> None:
 def test_the_made_up_patches_are_the_same_for_ever() -> None:
     patches = made_up_patches(small_card(), seed=20250606, count=4)
     assert patches.shape == (4, 64, 64)
-    np.testing.assert_allclose(
-        patches.mean(axis=(1, 2)), [0.00202916, 0.00430025, 0.00472735, 0.00405696], rtol=1e-5
-    )
+    np.testing.assert_allclose(patches.mean(axis=(1, 2)), [0.00202916, 0.00430025, 0.00472735, 0.00405696], rtol=1e-5)

@@ -62,9 +62,7 @@ def write(path: Path, *lines: str) -> Path:
 
 
 def test_a_good_table_is_read_with_plates_relative_to_it(tmp_path: Path) -> None:
-    table = read_annotations(
-        write(tmp_path / "a.csv", HEADER + ",split", "P.zarr,A01,0,2,30.5,40,apoptosis,train", "")
-    )
+    table = read_annotations(write(tmp_path / "a.csv", HEADER + ",split", "P.zarr,A01,0,2,30.5,40,apoptosis,train", ""))
     assert table.to_dict("records") == [
         {
             "plate": str(tmp_path / "P.zarr"),
@@ -116,9 +114,7 @@ def test_a_well_on_both_sides_of_a_split_is_refused_with_both_lines(tmp_path: Pa
         "P.zarr,A02,0,0,30,40,necrosis,test",
         "P.zarr,A01,1,0,30,40,necrosis,test",
     )
-    with pytest.raises(
-        SettingsError, match=r"line 4: well A01 of P.zarr is in 'test' and, at line 2, in 'train'"
-    ):
+    with pytest.raises(SettingsError, match=r"line 4: well A01 of P.zarr is in 'test' and, at line 2, in 'train'"):
         read_annotations(path)
 
 
@@ -219,9 +215,7 @@ def test_a_stored_plate_is_read_with_the_medium_that_ingest_measured(tmp_path: P
         ({"y_um": 5.0}, r"line 7: a patch of 160 px around \(31, 200\) px leaves its field of 400 x 500 px"),
     ],
 )
-def test_a_place_that_the_plate_does_not_have_is_named_with_its_line(
-    row: dict[str, Any], message: str
-) -> None:
+def test_a_place_that_the_plate_does_not_have_is_named_with_its_line(row: dict[str, Any], message: str) -> None:
     table = table_of(row | {"line": 7})
     with pytest.raises(SettingsError, match=message):
         read_patches(table, open_plate=lambda _: MemoryPlate(), medium_of=medium_of)

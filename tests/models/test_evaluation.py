@@ -19,9 +19,7 @@ def test_every_score_agrees_with_scikit_learn() -> None:
     scores = evaluate(probability, truth, groups=np.arange(400) // 20)
     assert scores["confusion"] == confusion_matrix(truth, called).tolist()
     np.testing.assert_allclose(list(scores["recall"].values()), recall_score(truth, called, average=None))
-    np.testing.assert_allclose(
-        list(scores["precision"].values()), precision_score(truth, called, average=None)
-    )
+    np.testing.assert_allclose(list(scores["precision"].values()), precision_score(truth, called, average=None))
     for k, state in enumerate(STATES):
         assert scores["auc"][state] == pytest.approx(roc_auc_score(truth == k, probability[:, k]))
     assert scores["wells"] == 20

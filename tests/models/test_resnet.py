@@ -46,9 +46,7 @@ def test_imagenet_weights_come_from_the_torch_cache(tmp_path: Path, monkeypatch:
     assert torch.equal(network.get_parameter("layer1.0.conv1.weight"), published["layer1.0.conv1.weight"])
 
 
-def test_without_cache_and_network_one_error_names_both_ways(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_cache_and_network_one_error_names_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
 
     def no_network(*_: object, **__: object) -> None:

@@ -27,9 +27,7 @@ def patches() -> Patches:
 
 
 @pytest.fixture(scope="module")
-def trained(
-    patches: Patches, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Classifier, Path, list[Epoch]]:
+def trained(patches: Patches, tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Path, list[Epoch]]:
     out = tmp_path_factory.mktemp("trained") / "made-up"
     seen: list[Epoch] = []
     before = torch.random.get_rng_state()
@@ -48,9 +46,7 @@ def test_a_trained_network_knows_new_patches(trained: tuple[Classifier, Path, li
     assert (called == new.truth).mean() >= 0.9
 
 
-def test_the_card_tells_what_was_done(
-    trained: tuple[Classifier, Path, list[Epoch]], patches: Patches
-) -> None:
+def test_the_card_tells_what_was_done(trained: tuple[Classifier, Path, list[Epoch]], patches: Patches) -> None:
     card = load_classifier(trained[1]).card
     assert card.name == "made-up"
     assert card.trained_on == "made-up discs"
@@ -124,9 +120,7 @@ def test_without_validation_wells_nothing_is_trained(patches: Patches, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_classifier_is_kept(
-    trained: tuple[Classifier, Path, list[Epoch]], patches: Patches
-) -> None:
+def test_an_existing_classifier_is_kept(trained: tuple[Classifier, Path, list[Epoch]], patches: Patches) -> None:
     with pytest.raises(ClassifierError, match="never overwritten"):
         fit(patches, out=trained[1], recipe=RECIPE)
 
@@ -151,9 +145,7 @@ def test_a_table_without_splits_is_split_by_wells_and_trained(tmp_path: Path) ->
         for place in range((made.group == f"P.zarr:{well}").sum()):
             state = STATES[int(well[1:]) % 5]
             centre = {"y_um": size / 2 * 0.16, "x_um": (place + 0.5) * size * 0.16}
-            rows.append(
-                {"plate": "P.zarr", "well": well, "field": 0, "timepoint": 0, **centre, "state": state}
-            )
+            rows.append({"plate": "P.zarr", "well": well, "field": 0, "timepoint": 0, **centre, "state": state})
     recipe = replace(RECIPE, epochs=1)
     classifier = train(
         pd.DataFrame(rows),

@@ -277,10 +277,7 @@ def test_vehicle_wells_are_known_by_any_of_their_marks(tmp_path: Path) -> None:
 
 def test_a_vehicle_well_with_a_dose_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, "well,compound,dose (uM),control\nA1,x,3,vehicle\n")
-    assert (
-        message
-        == "map.csv, line 2, well A01: a vehicle control with dose 3 uM. Clear the dose or the control."
-    )
+    assert message == "map.csv, line 2, well A01: a vehicle control with dose 3 uM. Clear the dose or the control."
 
 
 @pytest.mark.parametrize(
@@ -347,9 +344,7 @@ def test_rows_and_columns_in_separate_cells_make_a_well(tmp_path: Path) -> None:
 
 def test_columns_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
     assert "column 'well' is there twice" in refusal(tmp_path, "well,well,compound\nA1,A2,x\n")
-    assert "several columns could be the dose" in refusal(
-        tmp_path, "well,compound,dose (uM),dose (nM)\nA1,x,1,1000\n"
-    )
+    assert "several columns could be the dose" in refusal(tmp_path, "well,compound,dose (uM),dose (nM)\nA1,x,1,1000\n")
     assert "its unit is not understood" in refusal(tmp_path, "well,compound,dose (foo)\nA1,x,1\n")
     assert "no column names the well" in refusal(tmp_path, "compound,dose\nx,1 uM\n")
     assert "no column names the compound" in refusal(tmp_path, "well,dose\nA1,1 uM\n")
@@ -388,8 +383,7 @@ def test_what_deserves_a_second_look_is_noted_not_refused(tmp_path: Path) -> Non
         "Left out as empty: A07.",
         "Vehicle wells: only 1, which says little about their spread.",
         "No positive controls: death cannot be given in percent of an inducer's.",
-        "Taken as different compounds, though they differ in spelling only: "
-        "'Drug A' (line 3) and 'drug a' (line 4).",
+        "Taken as different compounds, though they differ in spelling only: 'Drug A' (line 3) and 'drug a' (line 4).",
         "Compounds that look like dates, as Excel makes them of names: 1-Mar.",
         "One dose only, hence no curve: 1-Mar, drug a.",
         "A single well each: 1-Mar 2 uM, Drug A 1 uM, drug a 1 uM.",
@@ -406,8 +400,7 @@ def test_wells_imaged_and_wells_mapped_are_compared(tmp_path: Path) -> None:
     read = plate_map(tmp_path, GOOD)
     assert read.check_against(["A1", "A02", "A3", "B1", "B3"]) == []
     assert read.check_against(["A01", "A02", "B02", "B03", "H12"]) == [
-        "map.csv describes a 6-well plate, but wells outside it were imaged: H12. "
-        "Is it the map of another plate?",
+        "map.csv describes a 6-well plate, but wells outside it were imaged: H12. Is it the map of another plate?",
         "Imaged, but not in map.csv: B02, H12.",
         "In map.csv, but not imaged: A03, B01.",
     ]
@@ -472,9 +465,7 @@ def test_random_bytes_are_read_or_refused(tmp_path: Path, data: bytes) -> None:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    header=st.lists(
-        st.one_of(st.sampled_from(GOOD.splitlines()[0].split(",")), CELLS), min_size=1, max_size=8
-    ),
+    header=st.lists(st.one_of(st.sampled_from(GOOD.splitlines()[0].split(",")), CELLS), min_size=1, max_size=8),
     body=st.lists(st.lists(CELLS, max_size=8), max_size=6),
     separator=st.sampled_from(",;\t"),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),

@@ -6,13 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plates.errors import StoreError
-from plates.patches import FOREGROUND_SHARE, analysis_shape, foreground_shares, patch_centres, window_grid
+from plates.patches import (
+    FOREGROUND_SHARE,
+    analysis_shape,
+    class_map,
+    foreground_shares,
+    patch_centres,
+    window_grid,
+)
 
 
 @given(size=st.integers(160, 6000), stride=st.integers(20, 160))
-def test_windows_start_at_zero_stay_inside_and_leave_less_than_a_tenth_of_a_patch(
-    size: int, stride: int
-) -> None:
+def test_windows_start_at_zero_stay_inside_and_leave_less_than_a_tenth_of_a_patch(size: int, stride: int) -> None:
     offsets = window_grid(size, patch=160, stride=stride)
     assert offsets[0] == 0
     assert offsets[-1] + 160 <= size
@@ -35,9 +40,7 @@ def test_half_the_stride_doubles_the_windows_and_reaches_the_same_border() -> No
 
 
 def test_a_field_smaller_than_a_patch_is_refused_with_both_sizes() -> None:
-    with pytest.raises(
-        StoreError, match=r"100 px \(16.0 um\) is smaller than one patch of 160 px \(25.6 um\)"
-    ):
+    with pytest.raises(StoreError, match=r"100 px \(16.0 um\) is smaller than one patch of 160 px \(25.6 um\)"):
         window_grid(100)
 
 
@@ -78,3 +81,32 @@ def test_medium_with_noise_is_background_and_one_cell_is_foreground() -> None:
     index[200:250, 40:90] += 0.025
     shares = foreground_shares(np.rint(index * 1e4).astype(np.uint16), medium_index=1.337)
     assert (shares[:, 0] > FOREGROUND_SHARE).tolist() == [False, True]
+
+
+def test_each_pixel_of_the_map_has_the_state_of_its_window() -> None:
+    probability = np.full((3, 3, 5), np.nan, np.float32)
+    probability[0, 0] = [0.1, 0.6, 0.1, 0.1, 0.1]
+    probability[2, 1] = [0.0, 0.0, 0.1, 0.1, 0.8]
+    classes = class_map(probability, shape=(480, 480), voxel_um=(0.16, 0.16))
+    assert classes.shape == (480, 480)
+    assert (classes[:160, :160] == 2).all()
+    assert (classes[320:, 160:320] == 5).all()
+    assert (classes > 0).sum() == 2 * 160 * 160
+
+
+def test_overlapping_windows_vote_with_their_mean_probability() -> None:
+    grid = window_grid(240, stride=80)
+    assert list(grid) == [0, 80]
+    probability = np.full((2, 2, 5), np.nan, np.float32)
+    probability[0, 0] = [0.9, 0.1, 0, 0, 0]
+    probability[0, 1] = [0.2, 0.8, 0, 0, 0]
+    classes = class_map(probability, shape=(240, 240), voxel_um=(0.16, 0.16), stride=80)
+    assert (classes[:160, :80] == 1).all()
+    assert (classes[:160, 80:160] == 1).all()  # 0.55 against 0.45
+    assert (classes[:160, 160:] == 2).all()
+    assert (classes[160:] == 0).all()
+
+
+def test_the_map_keeps_the_size_of_a_field_of_other_pixels() -> None:
+    probability = np.full((3, 3, 5), 0.2, np.float32)
+    assert (class_map(probability, shape=(481, 477), voxel_um=(0.16256, 0.16256)) > 0).all()

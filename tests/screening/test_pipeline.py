@@ -111,9 +111,7 @@ def test_a_damaged_projection_costs_its_field_and_no_other(settings_file: Path) 
         classify_plate(plate.path, classifier=settings.classifier.folder, batch=settings.classify.batch)
     damaged = read_result(plate.path, "probabilities")
     others = [name for name in plate.wells if name != well]
-    xr.testing.assert_identical(
-        whole["probability"].sel(well=others), damaged["probability"].sel(well=others)
-    )
+    xr.testing.assert_identical(whole["probability"].sel(well=others), damaged["probability"].sel(well=others))
     assert (damaged["status"].sel(well=well) == 2).all()
 
 

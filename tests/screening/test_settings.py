@@ -240,9 +240,7 @@ def test_reading_settings_loads_no_heavy_library(folder: Path) -> None:
 @given(
     place=st.integers(0, len(EXAMPLE)),
     length=st.integers(0, 40),
-    insert=st.one_of(
-        st.text(max_size=6), st.sampled_from(["[[plates]]\n", '"', "]", "=", "\n", "{a=1}", "nan"])
-    ),
+    insert=st.one_of(st.text(max_size=6), st.sampled_from(["[[plates]]\n", '"', "]", "=", "\n", "{a=1}", "nan"])),
 )
 def test_mutated_settings_are_read_or_refused(folder: Path, place: int, length: int, insert: str) -> None:
     text = EXAMPLE.replace("P001.csv", "map.csv").replace('"P001"', '"raw"')
