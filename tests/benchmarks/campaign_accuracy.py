@@ -76,7 +76,7 @@ def summarise(scores: list[Score]) -> str:
     tested = compounds["true EC50 uM"].between(0.03, 30.72)
     active = compounds[(compounds["true pathway"] != "none") & tested]
     found = np.isfinite(active["EC50 uM"]) & (active["EC50 uM"] > 0)
-    ratio = np.log2(active["EC50 uM"].where(found) / active["true EC50 uM"]).abs()
+    ratio = (active["EC50 uM"].where(found) / active["true EC50 uM"]).map(np.log2).abs()
     covered = (active["low"] <= active["true EC50 uM"]) & (active["true EC50 uM"] <= active["high"])
     correlations = [_spearman(score.compounds) for score in scores]
     inert = compounds[compounds["true pathway"] == "none"]

@@ -26,7 +26,15 @@ from screening.terminal import Bars
 from tests.benchmarks.texture_control import fit_control, texture_features
 
 TRAIN, VALIDATION, TEST = (101, 102, 103, 104, 105, 106), (107,), (108,)
-HOURS = ((3.0, 8.0, 16.0), (5.0, 10.0, 15.0), (2.0, 6.0, 12.0), (4.0, 9.0, 14.0), (3.0, 7.0, 18.0), (2.0, 8.0, 15.0))
+HOURS = (
+    (3.0, 8.0, 16.0),
+    (5.0, 10.0, 15.0),
+    (2.0, 6.0, 12.0),
+    (4.0, 9.0, 14.0),
+    (3.0, 7.0, 18.0),
+    (2.0, 8.0, 15.0),
+    (0.0, 8.0, 16.0),
+)
 CONTROL_PATCHES = 6000
 RECIPE = Recipe(architecture="resnet18", epochs=14, batch=32, seed=1, small_share=0.65)
 

@@ -134,5 +134,5 @@ def _frames(cell: np.ndarray, seed: tuple[int, ...], timepoints: int) -> Iterato
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    default = Path(__file__).parents[3] / "shared" / "data" / "hl60_tomogram"
+    default = Path(__file__).parents[1] / "data" / "hl60_tomogram"
     print(make_hl60_acquisitions(Path(sys.argv[1]), source=Path(sys.argv[2]) if len(sys.argv) == 3 else default))

@@ -165,3 +165,26 @@ def test_an_example_of_the_settings_can_be_written_and_is_never_overwritten(
     assert called(monkeypatch, capsys, "run", target, "--example")[0] == 0
     assert "[campaign]" in target.read_text()
     refused(monkeypatch, capsys, 2, "run", target, "--example")
+
+
+def test_a_classifier_is_trained_from_a_table_of_annotated_patches_and_used(
+    acquisitions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from plates.simulation.truth import annotate
+
+    plate = tmp_path / "P001.zarr"
+    layout = acquisitions / "P001.csv"
+    assert (
+        called(monkeypatch, capsys, "ingest", acquisitions / "P001", plate, "--layout", layout, "--workers", "1")[0]
+        == 0
+    )
+    table = tmp_path / "annotations.csv"
+    annotate(acquisitions / "P001.truth", plate).to_csv(table, index=False)
+    made = tmp_path / "mine"
+    words = ("--architecture", "resnet18", "--epochs", "1", "--batch", "8", "--trained-on", "a test")
+    code, out, _ = called(monkeypatch, capsys, "train", table, made, *words)
+    assert code == 0
+    assert "on validation wells" in out
+    code, out, _ = called(monkeypatch, capsys, "classify", plate, "--classifier", made, "--workers", "1")
+    assert code == 0
+    assert "classified by mine" in out
