@@ -10,6 +10,8 @@ from plates.states import STATES
 MICROMOLAR = "\N{MICRO SIGN}M"
 NOTHING = "\N{EM DASH}"
 LONGEST_NAME = 60
+# lower end of the effect at the top dose from which "no effect" would be the wrong words for "not proven"
+CLEAR_EFFECT = 0.2
 # what can be read on each state's colour
 LETTER_INKS = {state: "#ffffff" if state == "necrosis" else "#111111" for state in STATES}
 
@@ -30,6 +32,8 @@ def ec50(fit: Mapping[str, Any]) -> str:
         return f"not determined, EC50 > {concentration(_first_finite(fit['ec50_low'], fit['dose_max']))}"
     if status == "below_range":
         return f"not determined, EC50 < {concentration(_first_finite(fit['ec50_high'], fit['dose_min']))}"
+    if status == "no_effect" and float(fit.get("emax_low", math.nan)) > CLEAR_EFFECT:
+        return "not determined: with so few wells the effect may be chance"
     if status == "no_effect":
         return f"no effect up to {concentration(fit['dose_max'])}"
     reason = {
@@ -46,14 +50,15 @@ def has_ec50(fit: Mapping[str, Any]) -> bool:
 
 
 def ec50_interval(fit: Mapping[str, Any]) -> str:
-    """The interval of a potency in micromolar; an end that the data do not bound is said to be open."""
+    """The interval of a potency, in its unit; an end that the data do not bound is said to be open."""
     low, high = float(fit["ec50_low"]), float(fit["ec50_high"])
+    unit, factor = _unit(float(fit["ec50"]))
     if math.isfinite(low) and low > 0 and math.isfinite(high):
-        return f"{number(low)} to {number(high)}"
+        return f"{number(low * factor)} to {number(high * factor)} {unit}"
     if math.isfinite(low) and low > 0:
-        return f"above {number(low)}, no upper bound"
+        return f"above {number(low * factor)} {unit}, no upper bound"
     if math.isfinite(high):
-        return f"below {number(high)}, no lower bound"
+        return f"below {number(high * factor)} {unit}, no lower bound"
     return "interval unbounded"
 
 
@@ -92,11 +97,15 @@ def concentration(value: float) -> str:
     value = float(value)
     if not math.isfinite(value):
         return number(value)
+    unit, factor = _unit(value)
+    return f"{number(value * factor)} {unit}"
+
+
+def _unit(value: float) -> tuple[str, float]:
+    """Unit for a concentration of that size, and the factor from micromolar to it."""
     if 0 < value < 0.1:
-        return f"{number(value * 1000)} nM"
-    if value >= 1000:
-        return f"{number(value / 1000)} mM"
-    return f"{number(value)} {MICROMOLAR}"
+        return "nM", 1000.0
+    return ("mM", 0.001) if 1000 <= value < math.inf else (MICROMOLAR, 1.0)
 
 
 def percent(fraction: float, digits: int = 0) -> str:

@@ -41,7 +41,12 @@ def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bo
     normalized = normalize(fractions)
     fits = fit_dose_response([normalized], timepoint=timepoint, seed=settings.seed)
     kinetics = half_times([normalized], draws=settings.draws, seed=settings.seed)
-    rule = Rule(pass_z_prime=settings.z_prime_min, pass_ssmd=settings.ssmd_min, fewest_controls=settings.controls_min)
+    rule = Rule(
+        pass_z_prime=settings.z_prime_min,
+        pass_ssmd=settings.ssmd_min,
+        fewest_controls=settings.controls_min,
+        fewest_patches=settings.patches_min,
+    )
     made = {
         "fractions": fractions,
         "normalized": normalized,

@@ -13,6 +13,7 @@ from plates.states import DEAD, STATES
 
 MAD = 1.4826  # median absolute deviation to standard deviation, normal distribution
 READOUTS = ("death", *STATES)
+FEWEST_INNER = 5  # vehicle wells away from the rim, below which the edge is not tested
 FLAGS = ("missing", "no_foreground", "few_patches", "out_of_focus")
 
 
@@ -36,7 +37,7 @@ class Rule:
     edge: float = 4.0
     flagged_review: float = 0.05
     flagged_fail: float = 0.25
-    fewest_patches: int = 20
+    fewest_patches: int = 10
     focus: float = 5.0
 
     def __str__(self) -> str:
@@ -274,7 +275,8 @@ def _edge(reading: xr.Dataset) -> tuple[float, int, int]:
     rim = (rows == rows.min()) | (rows == rows.max()) | (columns == columns.min()) | (columns == columns.max())
     usable = (reading.control.values == "negative") & np.isfinite(death)
     edge, inner = death[usable & rim], death[usable & ~rim]
-    if edge.size < 3 or inner.size < 3:
+    # the MAD of three or four wells is often next to nothing, and t then next to endless
+    if edge.size < 3 or inner.size < FEWEST_INNER:
         return float("nan"), edge.size, inner.size
     spread = MAD * np.median(np.abs(inner - np.median(inner)))
     t = _ratio(np.median(edge) - np.median(inner), spread * np.sqrt(1 / edge.size + 1 / inner.size))

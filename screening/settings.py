@@ -183,6 +183,7 @@ class AnalysisSettings(_Part):
     z_prime_min: Annotated[float, Field(le=1)] = 0.5
     ssmd_min: Annotated[float, Field(ge=0)] = 3.0
     controls_min: Annotated[int, Field(ge=2)] = 4
+    patches_min: Annotated[int, Field(ge=1)] = 10
 
 
 class WorkerSettings(_Part):
@@ -356,6 +357,7 @@ seed = 0
 z_prime_min = 0.5            # a plate below is marked for review
 ssmd_min = 3.0               # likewise
 controls_min = 4             # wells of a control below which its quality is not judged
+patches_min = 10             # patches with cells in a well below which it is flagged
 
 [workers]
 count = "auto"               # processes on this machine

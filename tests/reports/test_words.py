@@ -10,7 +10,7 @@ FIT = {"status": "quantified", "ec50": 2.345, "ec50_low": 1.9, "ec50_high": 2.84
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({}, "EC50 2.35 µM (1.9 to 2.84)"),
+        ({}, "EC50 2.35 µM (1.9 to 2.84 µM)"),
         (
             {"status": "above_range", "ec50": math.inf, "ec50_low": 12.0, "ec50_high": math.inf},
             "not determined, EC50 > 12 µM",
@@ -21,6 +21,11 @@ FIT = {"status": "quantified", "ec50": 2.345, "ec50_low": 1.9, "ec50_high": 2.84
         ),
         ({"status": "below_range", "ec50": 0.0, "ec50_low": 0.0, "ec50_high": 0.05}, "not determined, EC50 < 50 nM"),
         ({"status": "no_effect", "ec50": math.nan}, "no effect up to 30 µM"),
+        ({"ec50": 0.044, "ec50_low": 0.005, "ec50_high": 0.12}, "EC50 44 nM (5 to 120 nM)"),
+        (
+            {"status": "no_effect", "ec50": math.nan, "emax_low": 0.6},
+            "not determined: with so few wells the effect may be chance",
+        ),
         ({"status": "single_point", "ec50": 20.0}, "not determined: only the highest dose acts"),
         ({"status": "not_fitted", "ec50": math.nan}, "not determined: too few doses or wells for a curve"),
     ],
