@@ -41,7 +41,7 @@ def cluster(*, workers: int, scheduler: str = "") -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=40,
         ) as local,
         Client(local) as client,

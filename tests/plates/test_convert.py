@@ -92,7 +92,7 @@ def test_dask_gives_the_same_bytes_as_one_process(tmp_path: Path) -> None:
     with pytest.raises(UnfinishedError):
         ingest(tmp_path / "raw", out=tmp_path / "plain" / "P1.zarr")
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
         pytest.raises(UnfinishedError),
     ):

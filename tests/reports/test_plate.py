@@ -57,7 +57,8 @@ def test_every_number_of_the_ranking_is_the_stored_one(plate: Path, plate_page: 
         assert row[0] == str(one["rank"].item())
         if one["status"].item() == "quantified":
             assert (
-                row[3] == f"{one['ec50'].item():.3g} µM {one['ec50_low'].item():.3g} to {one['ec50_high'].item():.3g} µM"
+                row[3]
+                == f"{one['ec50'].item():.3g} µM {one['ec50_low'].item():.3g} to {one['ec50_high'].item():.3g} µM"
             )
         assert row[4].startswith(f"{100 * one['emax'].item():.0f} %")
         assert one["dominant_pathway"].item() in row[5]

@@ -144,7 +144,7 @@ def test_a_cluster_is_found_by_its_address(settings_file: Path) -> None:
     from screening.settings import WorkerSettings
 
     settings = read_settings(settings_file)
-    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as there:
+    with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as there:
         workers = WorkerSettings(count=1, scheduler=there.scheduler_address)
         outcome = run(settings.model_copy(update={"workers": workers}))
     assert (read_result(outcome.plates["P001"], "probabilities")["status"] == 1).all()
