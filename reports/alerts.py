@@ -22,6 +22,9 @@ class Alert:
     section: str = ""
 
 
+CARD_TEXT = 200  # characters of a classifier's card that an alert quotes
+
+
 def plate_alerts(
     *, layout: xr.Dataset, fields: xr.Dataset, probabilities: xr.Dataset, fractions: xr.Dataset, quality: xr.Dataset
 ) -> list[Alert]:
@@ -48,7 +51,7 @@ def classifier_alerts(card: Mapping[str, object], *, cell_lines: Sequence[str]) 
         alerts.append(
             Alert(
                 "warning",
-                f'The classifier was not trained on real cells: its card says "{words.plain(trained_on)}". '
+                f'The classifier was not trained on real cells: its card says "{words.plain(trained_on, longest=CARD_TEXT)}". '
                 f"On images from a microscope, {cells}no state and no number on this page means anything before "
                 "the classifier is trained on annotated patches of such cells.",
                 "methods",
@@ -65,7 +68,7 @@ def classifier_alerts(card: Mapping[str, object], *, cell_lines: Sequence[str]) 
         )
     calibration = str(card.get("calibration", "")).strip()
     if not calibration or re.search(r"\b(not|un)[ -]?calibrated|\bnone\b", calibration.lower()):
-        said = f' (its card says "{words.plain(calibration)}")' if calibration else ""
+        said = f' (its card says "{words.plain(calibration, longest=CARD_TEXT)}")' if calibration else ""
         alerts.append(
             Alert(
                 "warning",

@@ -130,7 +130,7 @@ def hours(value: float) -> str:
     return NOTHING if math.isnan(float(value)) else f"{number(value)} h"
 
 
-def plain(text: object) -> str:
+def plain(text: object, *, longest: int = LONGEST_NAME) -> str:
     """Text from a plate map made fit to be shown: one line, no control or direction characters, not endless.
 
     HTML escaping is the template's work. The CSV beside the page holds the whole text.
@@ -139,7 +139,7 @@ def plain(text: object) -> str:
         character if unicodedata.category(character)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
         for character in " ".join(str(text).split())
     )
-    return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return shown if len(shown) <= longest else shown[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def in_figure(text: object) -> str:
