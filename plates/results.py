@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,9 @@ def write_result(path: Path, name: str, dataset: xr.Dataset, *, provenance: Mapp
         write_text(store / "zarr.json", json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
     prepared = _with_plain_text(dataset)
     prepared.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True, default=str)
+    for leftover in store.parent.glob(f"{escape(store.name)}.{name}.*.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary = store.with_name(f"{store.name}.{name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
         prepared.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False, encoding=_encoding(prepared))
         _replace_folder(temporary, store / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def _halve(image: np.ndarray) -> np.ndarray:
 def write_text(file: Path, text: str) -> None:
     """Write a text whole, without waiting for the disk: for what is made again at no cost."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(file)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
     temporary.write_text(text)
     temporary.replace(file)
@@ -112,6 +114,7 @@ def write_text(file: Path, text: str) -> None:
 def write_durable(file: Path, data: bytes) -> None:
     """Write a file whole: under another name, down to the disk, then renamed."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(file)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         with temporary.open("wb") as handle:
@@ -126,5 +129,10 @@ def write_durable(file: Path, data: bytes) -> None:
 def remove(file: Path) -> None:
     """Remove a file and what an interrupted writer of it left behind."""
     file.unlink(missing_ok=True)
-    for leftover in file.parent.glob(f"{file.name}.*.partial"):
+    _remove_leftovers(file)
+
+
+def _remove_leftovers(file: Path) -> None:
+    """Remove what a killed writer of a file left behind; a file has one writer at a time."""
+    for leftover in file.parent.glob(f"{escape(file.name)}.*.partial"):
         leftover.unlink(missing_ok=True)

@@ -51,7 +51,8 @@ def classifier_alerts(card: Mapping[str, object], *, cell_lines: Sequence[str]) 
         alerts.append(
             Alert(
                 "warning",
-                f'The classifier was not trained on real cells: its card says "{words.plain(trained_on, longest=CARD_TEXT)}". '
+                "The classifier was not trained on real cells: its card says "
+                f'"{words.plain(trained_on, longest=CARD_TEXT)}". '
                 f"On images from a microscope, {cells}no state and no number on this page means anything before "
                 "the classifier is trained on annotated patches of such cells.",
                 "methods",

@@ -1,6 +1,6 @@
 """Dask maps inference over wells and fields into one table of probabilities, resumable."""
 
-import os
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from plates.errors import ClassifierError, TomoscreenError, UnfinishedError, Wor
 from plates.mapping import map_units
 from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, PATCH_PX, class_map, patch_centres
 from plates.results import read_result, write_result
+from plates.shards import write_durable
 from plates.states import STATES
 from plates.store import Plate, open_plate
 from screening.fingerprints import digest, made_from, provenance
@@ -224,19 +225,15 @@ def _write_unit(
     status: NDArray[np.int8],
 ) -> None:
     """One file holds the numbers and what they were made from: it is there whole, or not at all."""
-    path = _file(folder, unit)
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    with temporary.open("wb") as file:
-        np.savez(
-            file,
-            fingerprint=np.array(unit.fingerprint),
-            probability=probability,
-            foreground=foreground,
-            status=status,
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        fingerprint=np.array(unit.fingerprint),
+        probability=probability,
+        foreground=foreground,
+        status=status,
+    )
+    write_durable(_file(folder, unit), buffer.getvalue())
 
 
 def _stored_fingerprint(path: Path) -> str | None:

@@ -39,7 +39,8 @@ def projection(state: str, since: float) -> np.ndarray:
     contrast, _ = draw_field(cells, hours=NOW, shape=(48, SIZE, SIZE), voxel_um=fine, rng=np.random.default_rng(3))
     seen = image(contrast, voxel_um=VOXEL_UM, medium_index=line.medium_index, optics=Optics())
     add_background(seen, rng=np.random.default_rng(4), voxel_um=VOXEL_UM, optics=Optics())
-    return seen.max(axis=0)
+    shown: np.ndarray = seen.max(axis=0)
+    return shown
 
 
 def main(out: Path) -> None:
