@@ -9,6 +9,8 @@ import typer
 
 from plates.errors import SettingsError, TomoscreenError
 
+INTERRUPTED = 130  # what typer leaves with after Ctrl-C
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -30,9 +32,10 @@ def main() -> None:
     except TomoscreenError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; what was finished is kept. Run the same command to go on.\n")
-        sys.exit(130)
+    except SystemExit as left:
+        if left.code == INTERRUPTED:
+            sys.stderr.write("stopped; what was finished is kept. Run the same command to go on.\n")
+        raise
 
 
 def check_siblings() -> None:

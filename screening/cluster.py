@@ -1,6 +1,8 @@
 """Where the work is done: in this process, in local processes, or on the Dask cluster behind an address."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -33,20 +35,32 @@ def cluster(*, workers: int, scheduler: str = "") -> Iterator[Any]:
         with Client(scheduler, timeout="30s") as client:
             yield client
         return
-    with (
-        # the allocator reads its settings when a process starts, before a worker's `env` would be set
-        dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=40,
-        ) as local,
-        Client(local) as client,
-    ):
-        yield client
+    # the allocator reads its settings when a process starts, before a worker's `env` would be set
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}):
+        with _deaf_to_interrupts():
+            local = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=40,
+            )
+        with local, Client(local) as client:
+            yield client
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that start meanwhile ignore Ctrl-C: the terminal sends it to all, but only one answers it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals can be set in the main thread alone
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def worker_count(setting: int | Literal["auto"] = "auto") -> int:

@@ -13,6 +13,7 @@ from plates.states import DEAD
 
 from . import wells
 
+SMALLEST_EXCESS = 0.05  # over vehicle, below which no pathway is named: there are no deaths to share out
 STRATA = ("potency", "above tested doses", "not fitted", "no effect", "inverse")
 ORDER = (
     "By stratum: EC50 of death with a bounded interval or below the tested doses; EC50 above the tested "
@@ -140,7 +141,7 @@ def _dominant(mine: pd.DataFrame, fit: pd.Series, level: float) -> tuple[str, fl
     mean = excess.mean(axis=0)
     first, second = np.argsort(-mean, kind="stable")[:2]
     total = np.maximum(mean, 0).sum()
-    if mean[first] <= 0:
+    if mean[first] < SMALLEST_EXCESS:
         return nothing
     share = float(mean[first] / total)
     dose = active["log_dose"].to_numpy()

@@ -148,3 +148,25 @@ def test_a_cluster_is_found_by_its_address(settings_file: Path) -> None:
         workers = WorkerSettings(count=1, scheduler=there.scheduler_address)
         outcome = run(settings.model_copy(update={"workers": workers}))
     assert (read_result(outcome.plates["P001"], "probabilities")["status"] == 1).all()
+
+
+def test_ctrl_c_stops_a_run_with_one_sentence_and_keeps_what_is_finished(settings_file: Path) -> None:
+    settings_file.write_text(settings_file.read_text().replace("count = 1", "count = 2"))
+    target = read_settings(settings_file).campaign.out
+    process = subprocess.Popen(
+        [sys.executable, "-m", "screening", "run", str(settings_file)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(target.glob("*.zarr.progress/*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert "Run the same command to go on" in told
+    outcome = run(read_settings(settings_file))
+    assert not outcome.notes[0].startswith("P001: 16 files converted")
