@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def _write_reports(settings: Settings, outcome: Outcome, *, progress: Progress |
         page = out / f"{name}.html"
         shown = [content(read_result(path, part)) for part in ("layout", "fields", "probabilities", *PLATE_RESULTS)]
         if _is_stale(page, path, shown, described):
-            write_plate_report(path, out=page, campaign=settings.campaign.name, settings=described)
+            write_plate_report(path, out=page, analysed=_now(), campaign=settings.campaign.name, settings=described)
             _mark(page, path, shown, described)
         outcome.plate_reports[name] = page
         _tell(progress, number, total, "reporting")
@@ -139,10 +140,15 @@ def _write_reports(settings: Settings, outcome: Outcome, *, progress: Progress |
             outcome.campaign_results,
             out=outcome.campaign_report,
             plate_reports=outcome.plate_reports,
+            analysed=_now(),
             settings=described,
         )
         _mark(outcome.campaign_report, outcome.campaign_results, shown, described)
     _tell(progress, total, total, "reporting")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _fingerprint(shown: list[str], described: str) -> bytes:

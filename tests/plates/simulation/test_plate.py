@@ -159,3 +159,20 @@ def test_fluorescence_shows_nuclei_where_the_cells_are_and_pi_only_after_the_mem
         y = moved.scale * (cos * dy - sin * dx) + centre[0] + moved.translation_um[1]
         x = moved.scale * (sin * dy + cos * dx) + centre[1] + moved.translation_um[0]
         assert image[round(y / VOXEL_UM[1]), round(x / VOXEL_UM[2])] > 4 * np.median(image)
+
+
+def test_a_tiled_file_with_stains_is_read_back(tmp_path: Path) -> None:
+    design = small_design(variant="ldm", fluorescence=True)
+    design = replace(design, wells=design.wells[:1])
+    plain = replace(design, variant="uint16", fluorescence=False)
+    for name, kind in (("tiled", design), ("plain", plain)):
+        simulate_plate(kind, tmp_path / name)
+    tiled, whole = (next((tmp_path / name).rglob("*.TCF")) for name in ("tiled", "plain"))
+    with open_tcf(tiled) as first, open_tcf(whole) as second:
+        assert set(first.channels) == {"CH0", "CH1", "CH2"}
+        assert not second.channels
+        for frame in first.frames:
+            assert np.array_equal(first.read_frame(frame)[0], second.read_frame(frame)[0])
+        nuclei = first.read_fluorescence("CH0", frame=0)
+    assert nuclei.dtype == np.uint8
+    assert nuclei.shape == (12, 235, 235)
