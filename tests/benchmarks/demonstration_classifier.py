@@ -4,7 +4,8 @@
 
 Each plate has its own library of compounds, its own frame times and its own seed. Six plates train, one chooses
 the epoch and calibrates, one is only scored. The honest control (gradient boosting on histogram and texture
-features) is trained and scored on the same patches. About 40 minutes and 25 GB of disk on two cores; an interrupted run goes on.
+features) is trained and scored on the same patches. About 40 minutes on two cores and 25 GB
+of disk; an interrupted run goes on.
 """
 
 import json
