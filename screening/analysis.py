@@ -1,8 +1,10 @@
 """From a plate's probabilities to what it says: fractions, quality, dose-response, kinetics, ranking."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+from plates.errors import SettingsError, StoreError
 from plates.results import read_result, results_path, write_result
 from screening.campaign import combine
 from screening.dose_response import fit_dose_response
@@ -19,6 +21,7 @@ Progress = Callable[[int, int, str], None]
 RULES = 1
 """Version of the analysis; raised when the same probabilities would give other numbers."""
 
+INPUTS = ("layout", "fields", "probabilities")
 PLATE_RESULTS = ("fractions", "normalized", "quality", "dose_response", "kinetics", "ranking")
 CAMPAIGN_RESULTS = ("plates", "dose_response", "kinetics", "ranking")
 
@@ -32,11 +35,18 @@ def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bo
         False where all of them were there already, made from the same probabilities and settings.
     """
     settings = settings or AnalysisSettings()
-    inputs = {name: read_result(path, name) for name in ("layout", "fields", "probabilities")}
-    fingerprint = digest([RULES, settings.model_dump(mode="json"), *map(content, inputs.values())])
+    inputs = {name: read_result(path, name) for name in INPUTS}
+    read_from = digest([content(part) for part in inputs.values()])
+    fingerprint = digest([RULES, settings.model_dump(mode="json"), read_from])
     if all(made_from(path, name) == fingerprint for name in PLATE_RESULTS):
         return False
     timepoint = timepoint_of(settings)
+    frames = inputs["probabilities"].sizes["timepoint"]
+    if timepoint >= frames:
+        raise SettingsError(
+            f"[analysis] timepoint is {timepoint}, but {path.name} has {frames} timepoints, counted from 0. "
+            'Give a smaller number, or "last".'
+        )
     fractions = aggregate(inputs["probabilities"], inputs["layout"], inputs["fields"])
     normalized = normalize(fractions)
     fits = fit_dose_response([normalized], timepoint=timepoint, seed=settings.seed)
@@ -63,8 +73,28 @@ def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bo
         "ranking": rank(fits, kinetics, [normalized], timepoint=timepoint),
     }
     for name, dataset in made.items():
-        write_result(path, name, dataset, provenance=provenance("analyse", fingerprint))
+        write_result(path, name, dataset, provenance={**provenance("analyse", fingerprint), "inputs": read_from})
     return True
+
+
+def require_current(path: Path) -> None:
+    """Refuse a plate whose analysis is older than its probabilities or its plate map.
+
+    Raises
+    ------
+    MissingInputError
+        It was never analysed.
+    StoreError
+        It was classified or its plate map changed since.
+    """
+    read_from = digest([content(read_result(path, name)) for name in INPUTS])
+    for name in PLATE_RESULTS:
+        record = json.loads(read_result(path, name).attrs.get("provenance", "{}"))
+        if record.get("inputs") != read_from:
+            raise StoreError(
+                f"{path}: its {name} were made from other probabilities or another plate map than are there now. "
+                f"Run `tomoscreen analyse {path}` first."
+            )
 
 
 def analyse_campaign(results: Path, plates: list[Path], *, settings: AnalysisSettings | None = None) -> bool:
@@ -84,6 +114,7 @@ def analyse_campaign(results: Path, plates: list[Path], *, settings: AnalysisSet
         [results_path(path) for path in plates],
         campaign=results,
         timepoint=timepoint_of(settings),
+        draws=settings.draws,
         seed=settings.seed,
         provenance=provenance("combine", fingerprint),
     )

@@ -23,6 +23,7 @@ def combine(
     *,
     campaign: Path,
     timepoint: int = -1,
+    draws: int = 400,
     seed: int = 0,
     provenance: Mapping[str, str] | None = None,
 ) -> Path:
@@ -39,8 +40,8 @@ def combine(
         Store to write; ".results.zarr" is appended where it is missing.
     timepoint
         Position of the timepoint that curves are read at, on every plate.
-    seed
-        Of the simulated null and the kinetics' intervals.
+    draws, seed
+        Of the kinetics' intervals; the seed of the simulated null, too.
     provenance
         What made the results, to be stored with each.
 
@@ -72,7 +73,7 @@ def combine(
     chosen = [plate for plate, use in zip(normalized, used, strict=True) if use]
 
     curves = fit_dose_response(chosen, timepoint=timepoint, seed=seed)
-    courses = half_times(chosen, seed=seed)
+    courses = half_times(chosen, draws=draws, seed=seed)
     target = campaign if campaign.name.endswith(SUFFIX) else campaign.with_name(campaign.name + SUFFIX)
     made_from = {"plates": [str(path) for path in stores], "timepoint": timepoint, "seed": seed, **(provenance or {})}
     groups = {

@@ -1,6 +1,7 @@
 """Dask maps inference over wells and fields into one table of probabilities, resumable."""
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from plates.errors import ClassifierError, TomoscreenError, UnfinishedError, WorkerLostError
+from plates.errors import ClassifierError, SettingsError, TomoscreenError, UnfinishedError, WorkerLostError
+from plates.ingest.convert import DONE, FAILED, MISSING, PENDING
 from plates.mapping import map_units
 from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, PATCH_PX, class_map, patch_centres
 from plates.results import read_result, write_result
@@ -25,8 +27,6 @@ RULES = 1
 """Version of what a unit's numbers mean; raised when the same input would give other numbers."""
 
 UNITS_PER_TASK = 8  # a field takes a fraction of a second; fields of one task share batches and read-ahead
-
-PENDING, DONE, FAILED, MISSING = range(4)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def classify_units(job: _Job, units: Sequence[_Unit]) -> list[str]:
     try:
         _classify(job, units)
         return []
-    except ClassifierError:
+    except (ClassifierError, SettingsError):
         raise  # no field's fault
     except (TomoscreenError, OSError) as error:
         if len(units) == 1:
@@ -163,8 +163,13 @@ def _classify(job: _Job, units: Sequence[_Unit]) -> None:
             f"The classifier {job.classifier} was changed while the run was going: its weights are no longer "
             f"{job.weights_sha256[:12]}. Start the run again."
         )
+    # a field without a known medium was never converted, or its file is gone: what lies there is not its own
     present = [
-        [t for t in range(plate.timepoints) if plate.has_field(unit.well, field=unit.field, timepoint=t)]
+        [
+            t
+            for t in range(plate.timepoints)
+            if math.isfinite(unit.medium[t]) and plate.has_field(unit.well, field=unit.field, timepoint=t)
+        ]
         for unit in units
     ]
 
@@ -274,7 +279,7 @@ def _assemble(plate: Plate, card: Any, job: _Job, folder: Path, units: Sequence[
             "status": (
                 dims[:3],
                 status,
-                {"flag_values": [0, 1, 2, 3], "flag_meanings": "pending done failed missing"},
+                {"flag_values": [PENDING, DONE, FAILED, MISSING], "flag_meanings": "pending done failed missing"},
             ),
         },
         coords={

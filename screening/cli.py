@@ -9,6 +9,7 @@ import typer
 
 from plates.errors import SettingsError, TomoscreenError
 
+TRANSIENT = 75  # storage failed: try again when it is mended
 INTERRUPTED = 130  # what typer leaves with after Ctrl-C
 
 app = typer.Typer(
@@ -32,6 +33,10 @@ def main() -> None:
     except TomoscreenError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        # a full disk, a missing right, a folder that is none: the system's own words say which
+        sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}\n")
+        sys.exit(TRANSIENT)
     except SystemExit as left:
         if left.code == INTERRUPTED:
             sys.stderr.write("stopped; what was finished is kept. Run the same command to go on.\n")
@@ -174,12 +179,20 @@ def classify(
     """
     from screening.classify import classify_plate
     from screening.cluster import cluster
-    from screening.settings import ClassifierSettings
+    from screening.settings import ClassifierSettings, ClassifySettings
     from screening.terminal import Bars
 
     folder = classifier or ClassifierSettings().folder
     with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
-        result = classify_plate(plate, classifier=folder, stride=stride, device=device, client=client, progress=bars)
+        result = classify_plate(
+            plate,
+            classifier=folder,
+            stride=stride,
+            batch=ClassifySettings().batch,
+            device=device,
+            client=client,
+            progress=bars,
+        )
     patches = int(result["probability"].isel(state=0).notnull().sum())
     typer.echo(f"{plate}: {patches} patches with cells classified by {result.attrs['classifier']}.")
 
@@ -208,7 +221,9 @@ def report(
     Example: tomoscreen report results/P012.zarr
     """
     from reports.plate import write_plate_report
+    from screening.analysis import require_current
 
+    require_current(plate)
     page = write_plate_report(plate, out=out or plate.with_suffix(".html"))
     typer.echo(f"Report: {page}")
 

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from plates.errors import SettingsError
+
+SCHEDULER_TIMEOUT = "30s"
+
 # One thread a worker: two OpenMP threads in one process cost 1.5 to 2.6 times more CPU per patch.
 # Units of one size come one after the other: memory that one frees serves the next. Dask's own 65536 gives it
 # back to the system after each array, and fetching it again doubled the time of a simulated field.
@@ -32,7 +36,14 @@ def cluster(*, workers: int, scheduler: str = "") -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     if scheduler:
-        with Client(scheduler, timeout="30s") as client:
+        try:
+            client = Client(scheduler, timeout=SCHEDULER_TIMEOUT)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"No Dask scheduler answers at '{scheduler}' ({error}). Expected an address such as "
+                "tcp://host:8786. Start the scheduler, or correct the address."
+            ) from error
+        with client:
             yield client
         return
     # the allocator reads its settings when a process starts, before a worker's `env` would be set

@@ -8,6 +8,8 @@ from typing import Any
 
 from plates.errors import UnfinishedError
 from plates.ingest.convert import ingest, last_summary, progress_folder
+from plates.ingest.names import discover
+from plates.ingest.survey import check_wells
 from plates.layout import PlateMap, read_plate_map
 from plates.results import read_result
 from plates.shards import write_durable
@@ -35,7 +37,7 @@ class Outcome:
 def run(settings: Settings, *, progress: Progress | None = None, client: Any = None) -> Outcome:
     """Take a campaign from its acquisitions to its reports; what is done already is not done again.
 
-    Every plate map and the classifier are read before the first file is converted.
+    The classifier and every plate map, with the wells imaged, are checked before the first file is converted.
 
     Parameters
     ----------
@@ -51,8 +53,12 @@ def run(settings: Settings, *, progress: Progress | None = None, client: Any = N
     """
     from models.classifier import load_classifier
 
-    load_classifier(settings.classifier.folder)  # whole, unaltered, and it answers its test input
+    # whole, unaltered, it answers its test input; the device is only known here where the work is done here
+    here = not settings.workers.scheduler and client is None
+    load_classifier(settings.classifier.folder, device=settings.classifier.device if here else "cpu")
     maps = {plate.name: read_plate_map(plate.layout, dose_unit=plate.dose_unit) for plate in settings.plates}
+    for plate in settings.plates:
+        check_wells(discover(plate.acquisitions, manifest=plate.manifest), maps[plate.name])
     out = settings.campaign.out
     out.mkdir(parents=True, exist_ok=True)
     outcome = Outcome(

@@ -55,7 +55,7 @@ def check_wells(sources: Iterable[Source], plate_map: PlateMap) -> None:
     """Refuse a plate map of other wells than were imaged."""
     differences = plate_map.check_against({source.well for source in sources})
     if differences:
-        raise PlateMapError(" ".join(differences) + " Correct the plate map or the folder, or allow unmatched wells.")
+        raise PlateMapError(" ".join(differences) + " Correct the plate map or the folder.")
 
 
 def read_header(source: Source) -> Header:

@@ -1,12 +1,14 @@
 """What is pipetted where: compounds, doses and controls on a simulated plate, and its faults."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from plates.errors import SettingsError
+from plates.simulation.acquisition import Variant
 from plates.simulation.cells import CellLine
 from plates.simulation.death import RESPONSE, Compound, Hazard, random_compound
 from plates.simulation.optics import Optics
@@ -69,7 +71,7 @@ class PlateDesign:
     voxel_um: tuple[float, float, float] = (0.87449, 0.16256, 0.16256)
     confluency: tuple[float, float] = (0.35, 0.7)
     plate_format: int = 96
-    variant: str = "uint16"
+    variant: Variant = "uint16"
     fluorescence: bool = False
     line: CellLine = field(default_factory=CellLine)
     optics: Optics = field(default_factory=Optics)
@@ -123,6 +125,7 @@ def design_plates(
     options
         Fields of `PlateDesign`.
     """
+    _check(options)
     designs = []
     for number in range(plates):
         rng = np.random.default_rng([seed, 2, number])
@@ -132,7 +135,9 @@ def design_plates(
         content += [(compound, float(dose), "none", "") for compound in library for dose in doses_um]
         rows, columns = PLATE_FORMATS[96 if len(content) <= 96 else 384]
         if len(content) > rows * columns:
-            raise ValueError(f"{len(content)} wells do not fit a {rows * columns}-well plate")
+            raise SettingsError(
+                f"{len(content)} wells do not fit a {rows * columns}-well plate. Use fewer compounds or doses."
+            )
         places = sorted(rng.choice(rows * columns, size=len(content), replace=False))
         order = rng.permutation(len(content))
         wells = []
@@ -150,6 +155,15 @@ def design_plates(
             )
         )
     return designs
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    hours = tuple(options.get("hours", (0.0,)))
+    if not all(0 <= hour < np.inf for hour in hours) or list(hours) != sorted(set(hours)):
+        raise SettingsError(f"Hours {hours} do not rise from 0 on. Expected times such as 0, 8, 16.")
+    variant = options.get("variant", "uint16")
+    if variant not in get_args(Variant):
+        raise SettingsError(f"Variant '{variant}' is not known. Expected one of {', '.join(get_args(Variant))}.")
 
 
 def write_plate_map(design: PlateDesign, path: Path) -> None:

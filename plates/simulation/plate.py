@@ -1,5 +1,6 @@
 """Simulated plates on disk: TCF files as the instrument writes them, with the truth beside them."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plates.errors import StoreError
 from plates.mapping import map_units
 from plates.simulation.acquisition import acquisition_name, write_tcf
 from plates.simulation.cells import Cell, make_cell
@@ -61,6 +63,7 @@ def simulate_plate(
     """
     target, truth = folder / design.name, folder / f"{design.name}.truth"
     truth.mkdir(parents=True, exist_ok=True)
+    _claim(design, truth)
     write_plate_map(design, folder / f"{design.name}.csv")
     _create_state_maps(design, truth)
     jobs = [(design, number, target, truth) for number in range(len(design.wells))]
@@ -81,7 +84,8 @@ def simulate_well(design: PlateDesign, number: int, target: Path, truth: Path) -
     """Write all fields of one well; return its cells (one row each, times in hours after dosing)."""
     planned = design.wells[number]
     table_path = truth / "cells" / f"{planned.well}.csv"
-    if table_path.exists():
+    files = [_file(design, number, target, field) for field in range(design.fields)]
+    if table_path.exists() and all(file.exists() for file in files):
         return pd.read_csv(table_path)
     rows = []
     for field in range(design.fields):
@@ -89,23 +93,14 @@ def simulate_well(design: PlateDesign, number: int, target: Path, truth: Path) -
         medium = _medium_index(design, number)
         cells = _populate(design, planned, rng)
         states = np.zeros((len(design.hours), *design.shape[1:]), np.uint8)
-        recorded = START + timedelta(seconds=30.0 * (number * design.fields + field))
-        name = acquisition_name(
-            recorded,
-            experiment=f"{design.name} death screen",
-            number=1,
-            group="Group1",
-            well=planned.well,
-            suffix=f"T001P{field + 1:02d}",
-        )
         write_tcf(
-            target / name.removesuffix(".TCF") / name,
+            files[field],
             frames=_frames(design, planned, cells, states, medium, (number, field)),
             voxel_um=design.voxel_um,
             times_s=[3600.0 * (hour - design.hours[0]) for hour in design.hours],
             medium_index=medium,
-            recording_time=recorded,
-            variant=design.variant,  # type: ignore[arg-type]
+            recording_time=_recorded(design, number, field),
+            variant=design.variant,
             title=f"{design.name} {planned.well}",
             well=planned.well,
             position_mm=(9.0 * (field % 2) * 0.1, 0.9 * (field // 2), 0.0),
@@ -154,6 +149,35 @@ def _cell_row(design: PlateDesign, planned: PlannedWell, field: int, order: int,
         fate.response_h,
         fate.detach_h,
     ]
+
+
+def _recorded(design: PlateDesign, number: int, field: int) -> datetime:
+    """Time of a field's first frame: the fields follow each other every half minute."""
+    return START + timedelta(seconds=30.0 * (number * design.fields + field))
+
+
+def _file(design: PlateDesign, number: int, target: Path, field: int) -> Path:
+    name = acquisition_name(
+        _recorded(design, number, field),
+        experiment=f"{design.name} death screen",
+        number=1,
+        group="Group1",
+        well=design.wells[number].well,
+        suffix=f"T001P{field + 1:02d}",
+    )
+    return target / name.removesuffix(".TCF") / name
+
+
+def _claim(design: PlateDesign, truth: Path) -> None:
+    """Refuse a folder that holds another simulation: its wells would be taken for this one's."""
+    digest = hashlib.sha256(f"{VERSION} {design!r}".encode()).hexdigest()
+    record = truth / "design.sha256"
+    if record.exists() and record.read_text() != digest:
+        raise StoreError(
+            f"{truth} holds the truth of another simulation (other seed, compounds, times or size). "
+            "Choose another folder, or remove this one."
+        )
+    record.write_text(digest)
 
 
 def _populate(design: PlateDesign, planned: PlannedWell, rng: np.random.Generator) -> list[Cell]:

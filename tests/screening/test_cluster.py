@@ -1,9 +1,12 @@
 """Local workers: seen from this machine only, one thread each, as many as asked for."""
 
 import os
+import re
 
 import psutil
+import pytest
 
+from plates.errors import SettingsError
 from screening.cluster import WORKER_ENVIRONMENT, cluster, worker_count
 
 
@@ -33,3 +36,10 @@ def test_one_worker_needs_no_cluster_and_auto_is_one_a_core() -> None:
         assert client is None
     assert worker_count(3) == 3
     assert worker_count("auto") >= 1
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "foo"])
+def test_a_scheduler_that_does_not_answer_is_named(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("screening.cluster.SCHEDULER_TIMEOUT", "1s")
+    with pytest.raises(SettingsError, match=re.escape(address)), cluster(workers=1, scheduler=address):
+        raise AssertionError("no client can be had")

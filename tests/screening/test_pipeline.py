@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from plates.errors import ClassifierError, UnfinishedError
+from plates.errors import ClassifierError, PlateMapError, SettingsError, StoreError, UnfinishedError
 from plates.results import read_result
 from plates.store import open_plate
-from screening.analysis import CAMPAIGN_RESULTS, PLATE_RESULTS
+from screening.analysis import CAMPAIGN_RESULTS, PLATE_RESULTS, analyse_plate, require_current
+from screening.classify import classify_plate
 from screening.pipeline import Outcome, run
-from screening.settings import read_settings
+from screening.settings import AnalysisSettings, read_settings
 
 
 def all_results(outcome: Outcome) -> dict[str, xr.Dataset]:
@@ -105,8 +106,6 @@ def test_a_damaged_projection_costs_its_field_and_no_other(settings_file: Path) 
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 0xFF
     file.write_bytes(bytes(content))
-    from screening.classify import classify_plate
-
     with pytest.raises(UnfinishedError, match=rf"1 of 16 fields.*\n?.*{well} field 0"):
         classify_plate(plate.path, classifier=settings.classifier.folder, batch=settings.classify.batch)
     damaged = read_result(plate.path, "probabilities")
@@ -129,7 +128,7 @@ def test_an_altered_classifier_is_refused_before_anything_is_converted(settings_
     settings_file.write_text(altered)
     with pytest.raises(ClassifierError):
         run(read_settings(settings_file))
-    assert not list(settings.campaign.out.glob("*.zarr"))
+    assert not settings.campaign.out.exists()
 
 
 def _workers(count: int) -> object:
@@ -170,3 +169,27 @@ def test_ctrl_c_stops_a_run_with_one_sentence_and_keeps_what_is_finished(setting
     assert "Run the same command to go on" in told
     outcome = run(read_settings(settings_file))
     assert not outcome.notes[0].startswith("P001: 16 files converted")
+
+
+def test_wells_of_every_plate_are_checked_before_the_first_is_converted(settings_file: Path, tmp_path: Path) -> None:
+    settings = read_settings(settings_file)
+    short = tmp_path / "short.csv"
+    lines = settings.plates[1].layout.read_text().splitlines()
+    short.write_text("\n".join(lines[:-1]) + "\n")
+    plates = (settings.plates[0], settings.plates[1].model_copy(update={"layout": short}))
+    with pytest.raises(PlateMapError, match=lines[-1].split(",")[0]):
+        run(settings.model_copy(update={"plates": plates}))
+    assert not settings.campaign.out.exists()
+
+
+def test_an_analysis_older_than_its_probabilities_is_not_reported(settings_file: Path) -> None:
+    settings = read_settings(settings_file)
+    path = run(settings).plates["P001"]
+    require_current(path)
+    classify_plate(path, classifier=settings.classifier.folder, stride=80, batch=settings.classify.batch)
+    with pytest.raises(StoreError, match="tomoscreen analyse"):
+        require_current(path)
+    with pytest.raises(SettingsError, match=r"timepoint is 7, but P001\.zarr has 2"):
+        analyse_plate(path, settings=AnalysisSettings(timepoint=7))
+    assert analyse_plate(path)
+    require_current(path)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plates.errors import SettingsError, StoreError
 from plates.ingest.names import discover
 from plates.ingest.tcf import open_tcf
 from plates.layout import read_plate_map
@@ -55,7 +56,6 @@ def test_an_interrupted_simulation_is_completed(simulated: tuple[PlateDesign, Pa
     design, folder = simulated
     simulate_plate(design, tmp_path)
     lost = design.wells[1].well
-    (tmp_path / f"{design.name}.truth" / "cells" / f"{lost}.csv").unlink()
     next((tmp_path / design.name).rglob(f"*.{lost[0]}{int(lost[1:])}.*.TCF")).unlink()
     simulate_plate(design, tmp_path)
     assert digests(tmp_path) == digests(folder)
@@ -176,3 +176,21 @@ def test_a_tiled_file_with_stains_is_read_back(tmp_path: Path) -> None:
         nuclei = first.read_fluorescence("CH0", frame=0)
     assert nuclei.dtype == np.uint8
     assert nuclei.shape == (12, 235, 235)
+
+
+def test_a_folder_with_another_simulation_is_refused_before_its_plate_map_changes(
+    simulated: tuple[PlateDesign, Path], tmp_path: Path
+) -> None:
+    design, _ = simulated
+    small = replace(design, wells=design.wells[:1])
+    simulate_plate(small, tmp_path)
+    before = digests(tmp_path)
+    with pytest.raises(StoreError, match="another simulation"):
+        simulate_plate(replace(small, seed=small.seed + 1), tmp_path)
+    assert digests(tmp_path) == before
+
+
+@pytest.mark.parametrize("options", [{"hours": (8.0, 0.0)}, {"hours": (float("nan"),)}, {"variant": "bogus"}])
+def test_a_design_that_cannot_be_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        design_plates(make_library(1), seed=1, **options)  # type: ignore[arg-type]
