@@ -54,7 +54,7 @@ def cluster(*, workers: int, scheduler: str = "") -> Iterator[Any]:
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
+                dashboard_address="127.0.0.1:0",  # None would still listen on all interfaces, port 8787
                 silence_logs=40,
             )
         with local, Client(local) as client:
