@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .patches import FOREGROUND_INDEX
 from .store import SCALE_FACTOR
-
-# Cells stand out of the medium by more than this (refractive index), as in the patch foreground rule.
-FOREGROUND_INDEX = 0.0054
 
 _SAMPLED_VOXELS = 500_000
 _SMOOTHING = 4  # counts; noise and fringes of the background are 2 to 10 counts wide

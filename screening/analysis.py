@@ -1,22 +1,18 @@
 """From a plate's probabilities to what it says: fractions, quality, dose-response, kinetics, ranking."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 from plates.errors import SettingsError, StoreError
 from plates.results import read_result, results_path, write_result
 from screening.campaign import combine
 from screening.dose_response import fit_dose_response
-from screening.fingerprints import content, digest, made_from, provenance
+from screening.fingerprints import content, current_result, digest, provenance, recorded
 from screening.fractions import aggregate
 from screening.kinetics import half_times
 from screening.normalization import normalize
 from screening.quality import Rule, assess
 from screening.ranking import rank
 from screening.settings import AnalysisSettings
-
-Progress = Callable[[int, int, str], None]
 
 RULES = 1
 """Version of the analysis; raised when the same probabilities would give other numbers."""
@@ -38,7 +34,7 @@ def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bo
     inputs = {name: read_result(path, name) for name in INPUTS}
     read_from = digest([content(part) for part in inputs.values()])
     fingerprint = digest([RULES, settings.model_dump(mode="json"), read_from])
-    if all(made_from(path, name) == fingerprint for name in PLATE_RESULTS):
+    if all(current_result(path, name, fingerprint=fingerprint) is not None for name in PLATE_RESULTS):
         return False
     timepoint = timepoint_of(settings)
     frames = inputs["probabilities"].sizes["timepoint"]
@@ -89,8 +85,7 @@ def require_current(path: Path) -> None:
     """
     read_from = digest([content(read_result(path, name)) for name in INPUTS])
     for name in PLATE_RESULTS:
-        record = json.loads(read_result(path, name).attrs.get("provenance", "{}"))
-        if record.get("inputs") != read_from:
+        if recorded(read_result(path, name), "inputs") != read_from:
             raise StoreError(
                 f"{path}: its {name} were made from other probabilities or another plate map than are there now. "
                 f"Run `tomoscreen analyse {path}` first."
@@ -108,7 +103,7 @@ def analyse_campaign(results: Path, plates: list[Path], *, settings: AnalysisSet
     settings = settings or AnalysisSettings()
     parts = [content(read_result(path, name)) for path in plates for name in ("normalized", "quality")]
     fingerprint = digest([RULES, settings.model_dump(mode="json"), [path.name for path in plates], parts])
-    if all(made_from(results, name) == fingerprint for name in CAMPAIGN_RESULTS):
+    if all(current_result(results, name, fingerprint=fingerprint) is not None for name in CAMPAIGN_RESULTS):
         return False
     combine(
         [results_path(path) for path in plates],

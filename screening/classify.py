@@ -12,14 +12,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from plates.errors import ClassifierError, SettingsError, TomoscreenError, UnfinishedError, WorkerLostError
-from plates.ingest.convert import DONE, FAILED, MISSING, PENDING
+from plates.ingest.convert import DONE, FAILED, MISSING, PENDING, progress_folder
 from plates.mapping import map_units
 from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, PATCH_PX, class_map, patch_centres
 from plates.results import read_result, write_result
 from plates.shards import write_durable
 from plates.states import STATES
 from plates.store import Plate, open_plate
-from screening.fingerprints import digest, made_from, provenance
+from screening.fingerprints import current_result, digest, provenance
 
 Progress = Callable[[int, int, str], None]
 
@@ -98,7 +98,7 @@ def classify_plate(
     path, classifier = path.resolve(), classifier.resolve()
     plate = open_plate(path)
     card = read_card(classifier)
-    folder = plate.path.with_name(plate.path.name + ".progress") / "probabilities"
+    folder = progress_folder(plate.path) / "probabilities"
     folder.mkdir(parents=True, exist_ok=True)
     # read before the units run, so that a plate that changes meanwhile is done again next time
     medium = read_result(path, "fields")["medium_index"]
@@ -127,8 +127,9 @@ def classify_plate(
         done += len(task)
         report(done, len(units), f"classifying {plate.name}")
     fingerprint = digest([unit.fingerprint for unit in units])
-    if not waiting and made_from(path, "probabilities") == fingerprint:
-        return read_result(path, "probabilities")
+    stored = None if waiting else current_result(path, "probabilities", fingerprint=fingerprint)
+    if stored is not None:
+        return stored
     result = _assemble(plate, card, job, folder, units)
     write_result(path, "probabilities", result, provenance=provenance("classify", fingerprint))
     if failures:

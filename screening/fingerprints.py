@@ -34,13 +34,18 @@ def provenance(step: str, fingerprint: str) -> dict[str, str]:
     return {"step": step, "fingerprint": fingerprint, "version": version("tomoscreen")}
 
 
-def made_from(path: Path, name: str) -> str | None:
-    """Fingerprint of what a stored result was made from; None where it is absent or damaged."""
+def current_result(path: Path, name: str, *, fingerprint: str) -> xr.Dataset | None:
+    """Return a stored result if it was made from just that; None where it is absent, damaged or older."""
     if not has_result(path, name):
         return None
     try:
-        record = json.loads(read_result(path, name).attrs.get("provenance", "{}"))
+        stored = read_result(path, name)
+        return stored if recorded(stored, "fingerprint") == fingerprint else None
     except (StoreError, ValueError):
         return None
-    fingerprint: str | None = record.get("fingerprint")
-    return fingerprint
+
+
+def recorded(dataset: xr.Dataset, key: str) -> str | None:
+    """Return an entry of a result's provenance."""
+    entry: str | None = json.loads(dataset.attrs.get("provenance", "{}")).get(key)
+    return entry

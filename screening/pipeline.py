@@ -1,8 +1,9 @@
 """The steps in order, each skipped when it is done: convert, classify, analyse, combine, report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from plates.ingest.survey import check_wells
 from plates.layout import PlateMap, read_plate_map
 from plates.results import read_result
 from plates.shards import write_durable
-from screening.analysis import CAMPAIGN_RESULTS, PLATE_RESULTS, analyse_campaign, analyse_plate
+from screening.analysis import CAMPAIGN_RESULTS, INPUTS, PLATE_RESULTS, analyse_campaign, analyse_plate
 from screening.classify import classify_plate
 from screening.cluster import cluster, worker_count
 from screening.fingerprints import content, digest, provenance
@@ -34,15 +35,10 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
 
-def run(settings: Settings, *, progress: Progress | None = None, client: Any = None) -> Outcome:
+def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
     """Take a campaign from its acquisitions to its reports; what is done already is not done again.
 
     The classifier and every plate map, with the wells imaged, are checked before the first file is converted.
-
-    Parameters
-    ----------
-    client
-        A Dask client to use; by default one is made as the settings say.
 
     Raises
     ------
@@ -54,7 +50,7 @@ def run(settings: Settings, *, progress: Progress | None = None, client: Any = N
     from models.classifier import load_classifier
 
     # whole, unaltered, it answers its test input; the device is only known here where the work is done here
-    here = not settings.workers.scheduler and client is None
+    here = not settings.workers.scheduler
     load_classifier(settings.classifier.folder, device=settings.classifier.device if here else "cpu")
     maps = {plate.name: read_plate_map(plate.layout, dose_unit=plate.dose_unit) for plate in settings.plates}
     for plate in settings.plates:
@@ -65,11 +61,8 @@ def run(settings: Settings, *, progress: Progress | None = None, client: Any = N
         plates={plate.name: out / f"{plate.name}.zarr" for plate in settings.plates},
         campaign_results=out / f"{settings.campaign.name}.results.zarr",
     )
-    if client is None:
-        workers = worker_count(settings.workers.count)
-        with cluster(workers=workers, scheduler=settings.workers.scheduler) as own:
-            _read_images(settings, maps, outcome, client=own, progress=progress)
-    else:
+    workers = worker_count(settings.workers.count)
+    with cluster(workers=workers, scheduler=settings.workers.scheduler) as client:
         _read_images(settings, maps, outcome, client=client, progress=progress)
     for number, path in enumerate(outcome.plates.values(), start=1):
         analyse_plate(path, settings=settings.analysis)
@@ -132,46 +125,27 @@ def _write_reports(settings: Settings, outcome: Outcome, *, progress: Progress |
     out, described = settings.campaign.out, settings.model_dump_json(indent=1)
     total = len(outcome.plates) + 1
     for number, (name, path) in enumerate(outcome.plates.items(), start=1):
-        page = out / f"{name}.html"
-        shown = [content(read_result(path, part)) for part in ("layout", "fields", "probabilities", *PLATE_RESULTS)]
-        if _is_stale(page, path, shown, described):
-            write_plate_report(path, out=page, analysed=_now(), campaign=settings.campaign.name, settings=described)
-            _mark(page, path, shown, described)
-        outcome.plate_reports[name] = page
+        page = outcome.plate_reports[name] = out / f"{name}.html"
+        write = partial(write_plate_report, path, campaign=settings.campaign.name)
+        _write_if_changed(page, path, (*INPUTS, *PLATE_RESULTS), described, write)
         _tell(progress, number, total, "reporting")
-    outcome.campaign_report = out / f"{settings.campaign.name}.html"
-    shown = [content(read_result(outcome.campaign_results, part)) for part in CAMPAIGN_RESULTS]
-    if _is_stale(outcome.campaign_report, outcome.campaign_results, shown, described):
-        write_campaign_report(
-            outcome.campaign_results,
-            out=outcome.campaign_report,
-            plate_reports=outcome.plate_reports,
-            analysed=_now(),
-            settings=described,
-        )
-        _mark(outcome.campaign_report, outcome.campaign_results, shown, described)
+    page = outcome.campaign_report = out / f"{settings.campaign.name}.html"
+    write = partial(write_campaign_report, outcome.campaign_results, plate_reports=outcome.plate_reports)
+    _write_if_changed(page, outcome.campaign_results, CAMPAIGN_RESULTS, described, write)
     _tell(progress, total, total, "reporting")
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _fingerprint(shown: list[str], described: str) -> bytes:
-    return digest([provenance("report", ""), shown, described]).encode()
-
-
-def _marker(page: Path, results: Path) -> Path:
-    return progress_folder(results) / f"{page.name}.done"
-
-
-def _is_stale(page: Path, results: Path, shown: list[str], described: str) -> bool:
-    marker = _marker(page, results)
-    return not (page.exists() and marker.exists() and marker.read_bytes() == _fingerprint(shown, described))
-
-
-def _mark(page: Path, results: Path, shown: list[str], described: str) -> None:
-    write_durable(_marker(page, results), _fingerprint(shown, described))
+def _write_if_changed(
+    page: Path, results: Path, shown: Sequence[str], described: str, write: Callable[..., Path]
+) -> None:
+    """Write a page unless it is there and was made from these results, settings and version."""
+    contents = [content(read_result(results, name)) for name in shown]
+    fingerprint = digest([provenance("report", ""), contents, described]).encode()
+    marker = progress_folder(results) / f"{page.name}.done"
+    if page.exists() and marker.exists() and marker.read_bytes() == fingerprint:
+        return
+    write(out=page, analysed=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), settings=described)
+    write_durable(marker, fingerprint)
 
 
 def _tell(progress: Progress | None, done: int, total: int, text: str) -> None:

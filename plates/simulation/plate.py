@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from plates.errors import StoreError
 from plates.mapping import map_units
+from plates.shards import write_durable
 from plates.simulation.acquisition import acquisition_name, write_tcf
 from plates.simulation.cells import Cell, make_cell
 from plates.simulation.death import (
@@ -58,8 +59,8 @@ def simulate_plate(
     -------
     Path
         Folder of the acquisitions. `<name>.csv` (plate map) and `<name>.truth/` lie beside it: `cells.csv`
-        (one row a cell), `wells.csv` (expected and realised fractions), `states.zarr` (the true state of
-        every pixel, read by `truth.read_state_map`), `compounds.json`.
+        (one row a cell), `wells.csv` (expected fractions), `states.zarr` (the true state of
+        every pixel, read by `truth.read_state_maps`), `compounds.json`.
     """
     target, truth = folder / design.name, folder / f"{design.name}.truth"
     truth.mkdir(parents=True, exist_ok=True)
@@ -110,10 +111,7 @@ def simulate_well(design: PlateDesign, number: int, target: Path, truth: Path) -
         _write_state_maps(truth, number, field, states)
         rows += [_cell_row(design, planned, field, order, cell) for order, cell in enumerate(cells)]
     table = pd.DataFrame(rows, columns=_CELL_COLUMNS)
-    table_path.parent.mkdir(exist_ok=True)
-    temporary = table_path.with_suffix(".partial")
-    table.to_csv(temporary, index=False)
-    temporary.rename(table_path)
+    write_durable(table_path, table.to_csv(index=False).encode())
     return table
 
 
