@@ -18,6 +18,7 @@ from ..projections import field_statistics
 from ..results import has_result, read_result, write_result
 from ..shards import remove, write_durable
 from ..store import Plate, create_plate
+from .acquisition import open_acquisition, read_frame
 from .names import Source, discover
 from .survey import (
     Header,
@@ -29,7 +30,6 @@ from .survey import (
     plate_format,
     read_header,
 )
-from .tcf import open_tcf
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -194,11 +194,11 @@ def convert_unit(unit: _Unit) -> None:
     fingerprint = _fingerprint(source.path)
     records = []
     try:
-        with open_tcf(source.path) as acquisition:
+        with open_acquisition(source.path, part=source.part) as acquisition:
             for frame in acquisition.frames:
                 timepoint = source.timepoint + frame
                 place = {"field": source.field, "timepoint": timepoint}
-                volume, nonfinite = acquisition.read_frame(frame)
+                volume, nonfinite = read_frame(acquisition, frame)
                 if nonfinite > MAX_NONFINITE_SHARE * volume.size:
                     raise AcquisitionError(
                         f"{source.path}: frame {frame} holds {nonfinite:,} voxels that are no number, more "

@@ -68,7 +68,9 @@ class Source:
     Attributes
     ----------
     path
-        The file.
+        The file, or the folder of an OME-Zarr plate.
+    part
+        Which image of it, where it holds several; empty for the only one.
     well, field
         ``"A01"``; fields count from 0 within a well.
     timepoint
@@ -82,6 +84,7 @@ class Source:
     field: int
     timepoint: int
     recorded: datetime | None = None
+    part: str = ""
 
 
 def discover(folder: Path, *, manifest: Path | None = None) -> list[Source]:
@@ -259,7 +262,7 @@ def _later(first: datetime | None, second: datetime | None) -> bool:
 def _check_distinct(sources: Iterable[Source]) -> None:
     seen: dict[Source, Path] = {}
     for source in sources:
-        place = replace(source, path=Path(), recorded=None)
+        place = replace(source, path=Path(), recorded=None, part="")
         if place in seen:
             raise AcquisitionError(
                 f"{seen[place]} and {source.path} are both well {source.well}, field {source.field}, "

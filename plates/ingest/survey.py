@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import AcquisitionError, PlateMapError
 from ..ngff import well_position
+from .acquisition import open_acquisition
 from .names import Source
-from .tcf import open_tcf
 
 if TYPE_CHECKING:
     from ..layout import PlateMap
@@ -61,7 +61,7 @@ def check_wells(sources: Iterable[Source], plate_map: PlateMap) -> None:
 def read_header(source: Source) -> Header:
     """Header of a file; what is wrong with it is kept, so that one bad file does not stop the others."""
     try:
-        with open_tcf(source.path) as acquisition:
+        with open_acquisition(source.path, part=source.part) as acquisition:
             return Header(
                 source=source,
                 planned=acquisition.planned,

@@ -8,19 +8,17 @@ is decided on by its structure, never by its version strings.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import AcquisitionError
-
-COUNTS_PER_INDEX = 10_000  # stored integer = refractive index x 10,000
+from ..patches import COUNTS_PER_INDEX
+from .acquisition import FluorescenceChannel, FluorescenceTransform, Slab, index_counts
 
 _SLAB_VOXELS = 1 << 24
 _MAX_AXIS = 1 << 16
@@ -30,7 +28,6 @@ _MAX_CHUNK_BYTES = 1 << 30
 # no lossless codec shrinks a large tomogram's noise so far
 _MAX_COMPRESSION = 1000
 _LARGE_BYTES = 1 << 28
-_GARBAGE = 1e6  # beyond any index in either unit: 1e30 and the like count as not finite
 _FRAME_NAME = re.compile(r"\d+")
 _TILE_NAME = re.compile(r"TILE_(\d+)")
 
@@ -82,52 +79,6 @@ def open_tcf(path: Path, *, zero_level_is_missing: bool = True) -> Iterator[TcfF
         ) from error
 
 
-@dataclass(frozen=True)
-class Slab:
-    """Part of a tomogram along z.
-
-    Attributes
-    ----------
-    z
-        First slice.
-    counts
-        Refractive index x 10,000 as uint16 (z, y, x); 0 = not reconstructed or not finite.
-    nonfinite
-        Voxels that were NaN, infinite or absurd (and are 0 in `counts`).
-    """
-
-    z: int
-    counts: np.ndarray
-    nonfinite: int
-
-
-@dataclass(frozen=True)
-class FluorescenceChannel:
-    """One fluorescence channel; its stacks are read on demand.
-
-    Attributes
-    ----------
-    name
-        ``CH0``, ``CH1``, ...
-    frames
-        Frame numbers present; often fewer than the tomograms.
-    shape_zyx, voxel_um
-        Own grid of the channel.
-    offset_z_um
-        As stored: height of the first slice (HT-X1) or of the centre (HT-2H) in tomogram coordinates.
-    excitation_um, emission_um
-        NaN where the file does not say.
-    """
-
-    name: str
-    frames: tuple[int, ...]
-    shape_zyx: tuple[int, int, int]
-    voxel_um: tuple[float, float, float]
-    offset_z_um: float
-    excitation_um: float
-    emission_um: float
-
-
 class TcfFile:
     """An open acquisition: its header now, its tomograms on demand.
 
@@ -151,6 +102,8 @@ class TcfFile:
         Stage position (x, y, z) of the first frame; NaN where the file does not say.
     channels
         Fluorescence channels by name.
+    fluorescence_transform
+        How the instrument says they lie on the tomogram.
     """
 
     def __init__(self, file: Any, *, path: Path, zero_level_is_missing: bool = True) -> None:
@@ -173,12 +126,13 @@ class TcfFile:
         self.voxel_um = self._resolution(volumes)
         first = self._frame(self.frames[0])
         self.shape_zyx = self._frame_shape(first)
-        self.times_s = {frame: self._time(volumes, frame) for frame in self.frames}
+        self.times_s: Mapping[int, float] = {frame: self._time(volumes, frame) for frame in self.frames}
         self.recorded = _timestamp(_text(file, "RecordingTime"))
         device = self._optional(file, "Info", "Device")
         self.medium_index = _as_index(_number(device, "RI")) if device is not None else float("nan")
-        self.position_mm = tuple(_number(first, f"Position{axis}") for axis in "XYZ")
-        self.channels = self._channels()
+        self.position_mm: tuple[float, ...] = tuple(_number(first, f"Position{axis}") for axis in "XYZ")
+        self.channels: Mapping[str, FluorescenceChannel] = self._channels()
+        self.fluorescence_transform = self._fluorescence_transform()
 
     def slabs(self, frame: int) -> Iterator[Slab]:
         """Yield a tomogram in slabs along z, each at most some 16 million voxels (or one slice or chunk).
@@ -207,21 +161,8 @@ class TcfFile:
             if _is_group(node):
                 counts, nonfinite = self._tiled_counts(node, z, end)
             else:
-                counts, nonfinite = self._counts(node[z:end], where=f"frame {frame}")
+                counts, nonfinite = index_counts(node[z:end], where=f"{self.path}: frame {frame}")
             yield Slab(z=z, counts=counts, nonfinite=nonfinite)
-
-    def read_frame(self, frame: int) -> tuple[np.ndarray, int]:
-        """Whole tomogram as uint16 counts (z, y, x) and the number of voxels that were not finite."""
-        slabs = self.slabs(frame)
-        first = next(slabs)
-        if first.counts.shape == self.shape_zyx:
-            return first.counts, first.nonfinite
-        counts = np.empty(self.shape_zyx, dtype=np.uint16)
-        nonfinite = 0
-        for slab in chain([first], slabs):
-            counts[slab.z : slab.z + len(slab.counts)] = slab.counts
-            nonfinite += slab.nonfinite
-        return counts, nonfinite
 
     def read_fluorescence(self, channel: str, *, frame: int) -> np.ndarray:
         """One fluorescence stack (z, y, x) in camera units, as stored (uint8 or uint16)."""
@@ -242,35 +183,6 @@ class TcfFile:
             target = tuple(slice(s, e + 1) for s, e in zip(offset, last, strict=True))
             stack[target] = block.astype(dtype) + dtype(base)
         return stack
-
-    def _counts(self, block: np.ndarray, *, where: str) -> tuple[np.ndarray, int]:
-        """Stored values of a plain dataset to uint16 counts; checked, never wrapped around."""
-        if block.dtype == np.uint16:
-            return block, 0
-        if np.issubdtype(block.dtype, np.integer):
-            self._check_range(block, where=where)
-            return block.astype(np.uint16), 0
-        with np.errstate(invalid="ignore"):
-            usable = np.abs(block) < _GARBAGE  # NaN compares false
-        nonfinite = int(block.size - np.count_nonzero(usable))
-        if nonfinite:
-            block = np.where(usable, block, 0)
-        # an index is near 1.3, a count near 13300: the median tells, whatever single voxels hold
-        present = block[block != 0]
-        sample = present[:: 1 + present.size // 100_000]
-        scaled = sample.size > 0 and abs(float(np.median(sample))) > 100
-        counts = np.rint(block if scaled else block * COUNTS_PER_INDEX)
-        self._check_range(counts, where=where)
-        return counts.astype(np.uint16), nonfinite
-
-    def _check_range(self, counts: np.ndarray, *, where: str) -> None:
-        low, high = counts.min(), counts.max()
-        if low < 0 or high > np.iinfo(np.uint16).max:
-            raise self._error(
-                f"{where} holds refractive indices from {low / COUNTS_PER_INDEX:g} to "
-                f"{high / COUNTS_PER_INDEX:g}; expected 0 (missing) or 1 to 6.5535",
-                "Reconstruct it again, or remove it.",
-            )
 
     def _tiled_counts(self, frame: Any, start: int, end: int) -> tuple[np.ndarray, int]:
         """Slices `start` to `end` of a tiled frame; what no tile covers is missing."""
@@ -293,7 +205,7 @@ class TcfFile:
                 if self._zero_level_is_missing:
                     values[block == 0] = 0
             else:
-                values, lost = self._counts(block, where=frame.name)
+                values, lost = index_counts(block, where=f"{self.path}: {frame.name}")
                 nonfinite += lost
             counts[first_z - start : last_z - start + 1, offset[1] : last[1] + 1, offset[2] : last[2] + 1] = values
         return counts, nonfinite
@@ -402,6 +314,16 @@ class TcfFile:
                 emission_um=_number(group, "Emission"),
             )
         return channels
+
+    def _fluorescence_transform(self) -> FluorescenceTransform:
+        stored = self._optional(self._file, "Info", "MetaData", "FL", "Registration")
+        if stored is None:
+            return FluorescenceTransform()
+        return FluorescenceTransform(
+            rotation_rad=_number(stored, "Rotation", 0.0),
+            scale=_number(stored, "Scale", 1.0),
+            translation_um=(_number(stored, "TranslationY", 0.0), _number(stored, "TranslationX", 0.0)),
+        )
 
     def _optional(self, group: Any, *names: str) -> Any:
         for name in names:

@@ -14,6 +14,7 @@ import pytest
 
 from plates.errors import AcquisitionError
 from plates.ingest import tcf
+from plates.ingest.acquisition import read_frame
 from plates.ingest.tcf import open_tcf
 from plates.simulation.acquisition import FluorescenceFrames, Variant
 
@@ -24,7 +25,7 @@ FRAME = "Data/3D/000000"
 
 def read(path: Path, frame: int = 0, **options: Any) -> tuple[np.ndarray, int]:
     with open_tcf(path, **options) as acquisition:
-        return acquisition.read_frame(frame)
+        return read_frame(acquisition, frame)
 
 
 def edited(path: Path, change: Callable[[Any], None]) -> Path:
@@ -50,7 +51,7 @@ def test_every_variant_is_read_to_the_last_voxel(tmp_path: Path, variant: Varian
         assert acquisition.frames == (0, 1, 2)
         assert acquisition.shape_zyx == SHAPE
         for number, frame in enumerate(frames):
-            counts, nonfinite = acquisition.read_frame(number)
+            counts, nonfinite = read_frame(acquisition, number)
             assert counts.dtype == np.uint16
             np.testing.assert_array_equal(counts, frame)
             assert nonfinite == 0
@@ -65,7 +66,7 @@ def test_slabs_put_together_are_the_frame(tmp_path: Path, variant: Variant, monk
         slabs = list(acquisition.slabs(0))
         assert [slab.z for slab in slabs] == [0, 2, 4]
         np.testing.assert_array_equal(np.concatenate([slab.counts for slab in slabs]), whole)
-        np.testing.assert_array_equal(acquisition.read_frame(0)[0], whole)
+        np.testing.assert_array_equal(read_frame(acquisition, 0)[0], whole)
 
 
 def test_header_is_read_with_units(tmp_path: Path) -> None:
@@ -203,9 +204,9 @@ def test_a_missing_frame_leaves_a_gap_and_the_plan_is_known(tmp_path: Path) -> N
     with open_tcf(edited(path, cut)) as acquisition:
         assert acquisition.frames == (0, 2, 3)
         assert acquisition.planned == 6
-        np.testing.assert_array_equal(acquisition.read_frame(2)[0], tomogram(2))
+        np.testing.assert_array_equal(read_frame(acquisition, 2)[0], tomogram(2))
         with pytest.raises(AcquisitionError, match="frame 1 is missing"):
-            acquisition.read_frame(1)
+            read_frame(acquisition, 1)
 
 
 def test_times_come_from_the_interval_where_frames_have_none(tmp_path: Path) -> None:
@@ -295,9 +296,9 @@ def test_a_frame_that_was_never_filled_is_refused_alone(tmp_path: Path) -> None:
         file.create_dataset("Data/3D/000001", SHAPE, dtype=np.uint16, chunks=SHAPE)
 
     with open_tcf(edited(path, hollow)) as acquisition:
-        np.testing.assert_array_equal(acquisition.read_frame(0)[0], tomogram(0))
+        np.testing.assert_array_equal(read_frame(acquisition, 0)[0], tomogram(0))
         with pytest.raises(AcquisitionError, match="000001 holds no data"):
-            acquisition.read_frame(1)
+            read_frame(acquisition, 1)
 
 
 @pytest.mark.parametrize(

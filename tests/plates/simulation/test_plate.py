@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from plates.errors import SettingsError, StoreError
+from plates.ingest.acquisition import read_frame
 from plates.ingest.names import discover
 from plates.ingest.tcf import open_tcf
 from plates.layout import read_plate_map
@@ -68,7 +69,7 @@ def test_the_files_are_found_and_read_as_the_instrument_s(simulated: tuple[Plate
     with open_tcf(sources[0].path) as acquisition:
         assert acquisition.voxel_um == pytest.approx(design.voxel_um)
         assert len(acquisition.frames) == 2
-        volume, nonfinite = acquisition.read_frame(0)
+        volume, nonfinite = read_frame(acquisition, 0)
     assert volume.shape == design.shape
     assert nonfinite == 0
     assert abs(np.median(volume[volume > 0]) / 1e4 - design.line.medium_index) < 0.003
@@ -172,7 +173,7 @@ def test_a_tiled_file_with_stains_is_read_back(tmp_path: Path) -> None:
         assert set(first.channels) == {"CH0", "CH1", "CH2"}
         assert not second.channels
         for frame in first.frames:
-            assert np.array_equal(first.read_frame(frame)[0], second.read_frame(frame)[0])
+            assert np.array_equal(read_frame(first, frame)[0], read_frame(second, frame)[0])
         nuclei = first.read_fluorescence("CH0", frame=0)
     assert nuclei.dtype == np.uint8
     assert nuclei.shape == (12, 235, 235)
