@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from .errors import MissingInputError, PlateMapError
-from .states import DEAD
+from ..errors import MissingInputError, PlateMapError
+from ..states import DEAD
 
 FORMATS = {6: (2, 3), 12: (3, 4), 24: (4, 6), 48: (6, 8), 96: (8, 12), 384: (16, 24), 1536: (32, 48)}
 
