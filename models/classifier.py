@@ -18,7 +18,8 @@ from torch import nn
 
 from models.resnet import ARCHITECTURES, build_resnet
 from plates.errors import ClassifierError, SettingsError
-from plates.patches import COUNTS_PER_INDEX, PATCH_PX, UM_PER_PX, analysis_shape
+from plates.counts import COUNTS_PER_INDEX
+from plates.patches import PATCH_PX, UM_PER_PX, analysis_shape
 from plates.states import STATES
 
 WEIGHTS = "weights.safetensors"

@@ -54,3 +54,13 @@ class UnfinishedError(TomoscreenError, RuntimeError):
     """A run ended, but some units failed; the others are kept and are not done again."""
 
     exit_code = 4
+
+
+class NoSpaceError(TomoscreenError, OSError):
+    """The disk is too small for what is to be written."""
+
+    exit_code = 75  # of storage that fails for now: free some, then run again
+
+    def __str__(self) -> str:
+        # OSError renders (errno, text) pairs; ours carries one sentence.
+        return str(self.args[0]) if self.args else ""

@@ -1,6 +1,8 @@
 """One function over many units: in this process, or over a Dask cluster with a bounded number under way."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any
 
 from .errors import WorkerLostError
@@ -9,7 +11,7 @@ UNITS_A_WORKER = 2
 
 
 def map_units(
-    function: Callable[..., Any], units: Sequence[tuple[Any, ...]], *, client: Any = None
+    function: Callable[..., Any], units: Sequence[tuple[Any, ...]], *, client: Any = None, threads: int = 1
 ) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yield each unit with what the function made of it, as they finish.
 
@@ -21,7 +23,9 @@ def map_units(
     function
         Called with the members of a unit; on a cluster it and they are pickled.
     client
-        A Dask client; None works in this process, in order.
+        A Dask client; None works in this process.
+    threads
+        Units under way at a time in this process; with one, in order.
 
     Yields
     ------
@@ -30,12 +34,7 @@ def map_units(
         usual reason.
     """
     if client is None:
-        for unit in units:
-            try:
-                outcome = function(*unit)
-            except Exception as failure:
-                outcome = failure
-            yield unit, outcome
+        yield from _map_here(function, units, threads=threads)
         return
     from distributed import KilledWorker, as_completed
 
@@ -60,3 +59,31 @@ def map_units(
         yield unit, future.result() if error is None else error
         future.release()
         submit_next()
+
+
+def _map_here(
+    function: Callable[..., Any], units: Sequence[tuple[Any, ...]], *, threads: int
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    if threads == 1:
+        yield from ((unit, _attempt(function, unit)) for unit in units)
+        return
+    waiting = iter(units)
+    running: dict[Future[Any], tuple[Any, ...]] = {}
+    pool = ThreadPoolExecutor(threads)
+    try:
+        while True:
+            for unit in islice(waiting, UNITS_A_WORKER * threads - len(running)):
+                running[pool.submit(_attempt, function, unit)] = unit
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _attempt(function: Callable[..., Any], unit: tuple[Any, ...]) -> Any:
+    try:
+        return function(*unit)
+    except Exception as failure:
+        return failure

@@ -47,8 +47,7 @@ def image_attributes(
     name: str,
     *,
     scales: Sequence[Sequence[float]],
-    channels: Sequence[str],
-    window: tuple[int, int],
+    channels: Mapping[str, tuple[int, int]],
     downscaling: str,
 ) -> dict[str, Any]:
     """Attributes of an image group.
@@ -56,9 +55,10 @@ def image_attributes(
     Parameters
     ----------
     scales
-        Per level, finest first: hours, channels, and um along z, y and x a sample.
-    window
-        Contrast limits for viewers, in stored units.
+        Per level, finest first: hours, channels, and um along z, y and x a sample. A coarser sample lies in the
+        middle of those it stands for.
+    channels
+        Name -> contrast limits for viewers, in stored units.
     downscaling
         How coarser levels are made.
     """
@@ -69,10 +69,10 @@ def image_attributes(
                 {
                     "label": channel,
                     "color": "FFFFFF",
-                    "active": True,
+                    "active": number == 0,
                     "window": {"min": 0, "max": 65535, "start": window[0], "end": window[1]},
                 }
-                for channel in channels
+                for number, (channel, window) in enumerate(channels.items())
             ]
         },
     )
@@ -143,11 +143,19 @@ def _multiscale(name: str, *, scales: Sequence[Sequence[float]], downscaling: st
         "datasets": [
             {
                 "path": str(level),
-                "coordinateTransformations": [{"type": "scale", "scale": [float(step) for step in scale]}],
+                "coordinateTransformations": _transformations(scale, finest=scales[0]),
             }
             for level, scale in enumerate(scales)
         ],
     }
+
+
+def _transformations(scale: Sequence[float], *, finest: Sequence[float]) -> list[dict[str, Any]]:
+    transformations: list[dict[str, Any]] = [{"type": "scale", "scale": [float(step) for step in scale]}]
+    centre = [(step - fine) / 2 for step, fine in zip(scale, finest, strict=True)]
+    if any(centre):
+        transformations.append({"type": "translation", "translation": centre})
+    return transformations
 
 
 def _versioned(**metadata: Any) -> dict[str, Any]:

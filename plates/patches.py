@@ -5,6 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from plates.counts import COUNTS_PER_INDEX
 from plates.errors import StoreError
 
 # The scale and patch at which cell death is classified: 160 px of 0.16 um are 25.6 um, about one cell.
@@ -13,7 +14,6 @@ PATCH_PX = 160
 # A pixel belongs to a cell above medium + 0.0054 (1.3424 in a medium of 1.337).
 FOREGROUND_INDEX = 0.0054
 FOREGROUND_SHARE = 0.05
-COUNTS_PER_INDEX = 1e4
 
 
 def window_grid(size_px: int, *, patch: int = PATCH_PX, stride: int = PATCH_PX) -> npt.NDArray[np.int64]:

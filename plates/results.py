@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import MissingInputError, StoreError
-from .shards import write_text
+from .files import write_text
 
 if TYPE_CHECKING:
     import xarray as xr

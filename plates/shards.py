@@ -1,138 +1,171 @@
-"""One image, one file: coarser levels of it, its encoding as a zarr shard, and files that appear whole."""
+"""Images as zarr shards, written chunk by chunk while the image passes by.
+
+A shard is the file of one image (z, y, x): its chunks, each compressed and checksummed, then an index of them
+(https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html). zarr itself can only write a
+shard that is whole in memory, encodes it on one core at half the speed, and does not wait for the disk; it reads
+what is written here, and the tests compare the two.
+"""
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Iterator, Mapping
-from glob import escape
-from pathlib import Path
-from typing import Any
+from itertools import product
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from .ngff import AXES
 
-
-def array_document(shape: tuple[int, ...], *, chunk: tuple[int, ...], dtype: str, attributes: Mapping[str, Any]) -> str:
-    """The zarr.json that zarr itself gives such an array."""
-    files: dict[str, Any] = {}
-    _memory_array(files, shape=shape, chunk=chunk, dtype=dtype, attributes=attributes)
-    return str(files["zarr.json"].to_bytes().decode())
+# Bitshuffle with the fastest level: slower ones gain 3 % on tomograms for twice the time.
+_CODEC, _LEVEL = "zstd", 1
+_ABSENT = np.uint64(2**64 - 1)
 
 
-def encode(image: np.ndarray, *, chunk: tuple[int, ...]) -> bytes:
-    """Bytes of the file that holds one image (z, y, x), encoded by zarr in memory.
+def array_document(
+    shape: tuple[int, ...], *, chunk: tuple[int, int, int], dtype: str, attributes: Mapping[str, Any], together: int = 1
+) -> str:
+    """The zarr.json of an array (t, c, z, y, x) whose shards hold one timepoint each.
 
-    zarr would write the file itself, but without waiting for the disk, and version 3.1 reads the old file
-    before it overwrites it: a torn one could then never be mended.
+    Parameters
+    ----------
+    chunk
+        Of an image (z, y, x).
+    together
+        Channels in one shard.
     """
-    import numcodecs.blosc
-
-    # with several threads blosc's bytes differ from run to run
-    numcodecs.blosc.set_nthreads(1)
-    files: dict[str, Any] = {}
-    array = _memory_array(files, shape=(1, 1, *image.shape), chunk=chunk, dtype=str(image.dtype), attributes={})
-    array[0, 0] = image
-    return bytes(files["c/0/0/0/0/0"].to_bytes())
-
-
-def _memory_array(
-    files: dict[str, Any],
-    *,
-    shape: tuple[int, ...],
-    chunk: tuple[int, ...],
-    dtype: str,
-    attributes: Mapping[str, Any],
-) -> Any:
-    """An array (t, c, z, y, x) whose image at one timepoint is one file of checksummed chunks."""
-    import zarr
-    from zarr.codecs import BloscCodec, Crc32cCodec
-
     counts = [-(-size // step) for size, step in zip(shape[2:], chunk, strict=True)]
-    whole = tuple(count * step for count, step in zip(counts, chunk, strict=True))
-    return zarr.create_array(
-        zarr.storage.MemoryStore(files),
-        shape=shape,
-        chunks=(1, 1, *chunk),
-        shards=(1, 1, *whole) if whole != chunk else None,
-        dtype=dtype,
-        # bitshuffle with the fastest level: slower ones gain 3 % on tomograms for twice the time
-        compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"), Crc32cCodec()],
-        fill_value=0,
-        dimension_names=list(AXES),
-        attributes=dict(attributes),
-        # comparing every chunk with the fill value costs a third of the time, and a chunk of zeros that is
-        # there says "not reconstructed" where an absent one says "never written"
-        config={"write_empty_chunks": True},
-    )
+    whole = [count * step for count, step in zip(counts, chunk, strict=True)]
+    document = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, together, *whole]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0,
+        "codecs": [
+            {
+                "name": "sharding_indexed",
+                "configuration": {
+                    "chunk_shape": [1, 1, *chunk],
+                    "codecs": [
+                        _bytes_codec(dtype),
+                        {
+                            "name": "blosc",
+                            "configuration": {
+                                "typesize": np.dtype(dtype).itemsize,
+                                "cname": _CODEC,
+                                "clevel": _LEVEL,
+                                "shuffle": "bitshuffle",
+                                "blocksize": 0,
+                            },
+                        },
+                        {"name": "crc32c"},
+                    ],
+                    "index_codecs": [_bytes_codec("uint64"), {"name": "crc32c"}],
+                    "index_location": "end",
+                },
+            }
+        ],
+        "attributes": dict(attributes),
+        "dimension_names": list(AXES),
+        "storage_transformers": [],
+    }
+    return json.dumps(document, indent=1)
 
 
-def chunk_shape(shape: tuple[int, ...], *, target: tuple[int, ...]) -> tuple[int, ...]:
-    """Even division of an image into chunks near the target, so that little is padding."""
-    counts = [max(1, round(size / near)) for size, near in zip(shape, target, strict=True)]
-    return tuple(-(-size // count) for size, count in zip(shape, counts, strict=True))
+def chunk_shape(shape: tuple[int, int, int], *, target: tuple[int, int, int], step: int = 1) -> tuple[int, int, int]:
+    """Even division of an image into chunks near the target, so that little is padding.
 
-
-def pyramid(image: np.ndarray, *, levels: int) -> Iterator[np.ndarray]:
-    """Yield an image (z, y, x) and its coarser levels, each half as wide and high; 0 = missing."""
-    yield image
-    for _ in range(levels - 1):
-        image = _halve(image)
-        yield image
-
-
-def _halve(image: np.ndarray) -> np.ndarray:
-    """Rounded mean of 2 x 2 voxels of a slice, over those that are not missing.
-
-    A truncated mean, as most writers take, would lower the index by half a count at every level.
+    Parameters
+    ----------
+    step
+        Chunks along y and x are a multiple of it, where there are several.
     """
-    if image.shape[1] % 2 or image.shape[2] % 2:
-        image = np.pad(image, ((0, 0), (0, image.shape[1] % 2), (0, image.shape[2] % 2)), mode="edge")
-    if image.min() > 0 and image.max() < 1 << 14:
-        # all there, and four of them fit 16 bits: the usual case, several times faster
-        pairs = image[:, ::2] + image[:, 1::2]
-        mean: np.ndarray = (pairs[:, :, ::2] + pairs[:, :, 1::2] + np.uint16(2)) >> np.uint16(2)
-        return mean
-    present = (image > 0).astype(np.uint32)
-    total = image[:, ::2].astype(np.uint32) + image[:, 1::2]
-    number = present[:, ::2] + present[:, 1::2]
-    total = total[:, :, ::2] + total[:, :, 1::2]
-    number = number[:, :, ::2] + number[:, :, 1::2]
-    rounded: np.ndarray = (total + number // 2) // np.maximum(number, 1)
-    return rounded.astype(np.uint16)
+    edges = []
+    for axis, (size, near) in enumerate(zip(shape, target, strict=True)):
+        count = max(1, round(size / near))
+        edge = -(-size // count)
+        edges.append(edge if axis == 0 or count == 1 else -(-edge // step) * step)
+    return edges[0], edges[1], edges[2]
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a text whole, without waiting for the disk: for what is made again at no cost."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(file)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    temporary.write_text(text)
-    temporary.replace(file)
+class ShardWriter:
+    """Writes one shard: chunks in any order, each once, then the index.
+
+    Parameters
+    ----------
+    handle
+        Where the bytes go.
+    shape, chunk
+        Of an image (z, y, x).
+    channels
+        Images in the shard.
+    """
+
+    def __init__(
+        self, handle: BinaryIO, *, shape: tuple[int, int, int], chunk: tuple[int, int, int], channels: int = 1
+    ) -> None:
+        self._handle = handle
+        self._chunk = chunk
+        self._shape = shape
+        grid = [-(-size // step) for size, step in zip(shape, chunk, strict=True)]
+        self._index = np.full((channels, *grid, 2), _ABSENT, dtype="<u8")
+        self._position = 0
+
+    def write(self, image: np.ndarray, *, channel: int = 0) -> None:
+        """Write a whole image (z, y, x)."""
+        depth = self._chunk[0]
+        for z in range(0, self._shape[0], depth):
+            self.write_slab(z // depth, image[z : z + depth], channel=channel)
+
+    def write_slab(self, layer: int, slab: np.ndarray, *, channel: int = 0) -> None:
+        """Write all chunks of one layer of chunks, from at most a chunk's depth of the image."""
+        for row, column, part in chunk_columns(slab, chunk=self._chunk):
+            self.write_chunk((layer, row, column), part, channel=channel)
+
+    def write_chunk(self, place: tuple[int, int, int], part: np.ndarray, *, channel: int = 0) -> None:
+        """Write one chunk, at its place in the grid of chunks; what it lacks at the image's edge is 0."""
+        encoded = _encode(part, chunk=self._chunk)
+        self._index[channel, *place] = self._position, len(encoded)
+        self._handle.write(encoded)
+        self._position += len(encoded)
+
+    def finish(self) -> None:
+        """Write the index, without which there is no shard."""
+        if (self._index == _ABSENT).any():
+            raise ValueError("a shard was finished before all its chunks were written")
+        self._handle.write(_checksummed(self._index.tobytes()))
 
 
-def write_durable(file: Path, data: bytes) -> None:
-    """Write a file whole: under another name, down to the disk, then renamed."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(file)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+def chunk_columns(slab: np.ndarray, *, chunk: tuple[int, int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield each chunk-wide column of a slab (z, y, x) with its row and column in the grid of chunks."""
+    height, width = chunk[1:]
+    for y, x in product(range(0, slab.shape[1], height), range(0, slab.shape[2], width)):
+        yield y // height, x // width, slab[:, y : y + height, x : x + width]
 
 
-def remove(file: Path) -> None:
-    """Remove a file and what an interrupted writer of it left behind."""
-    file.unlink(missing_ok=True)
-    _remove_leftovers(file)
+def _encode(part: np.ndarray, *, chunk: tuple[int, int, int]) -> bytes:
+    import numcodecs.blosc as blosc
+
+    # with several threads blosc's bytes differ from run to run; so does using its shared context at all
+    blosc.use_threads = False
+    if part.shape != chunk:
+        whole = np.zeros(chunk, dtype=part.dtype)
+        whole[: part.shape[0], : part.shape[1], : part.shape[2]] = part
+        part = whole
+    compressed = blosc.compress(np.ascontiguousarray(part), _CODEC.encode(), _LEVEL, blosc.BITSHUFFLE, 0)
+    return _checksummed(compressed)
 
 
-def _remove_leftovers(file: Path) -> None:
-    """Remove what a killed writer of a file left behind; a file has one writer at a time."""
-    for leftover in file.parent.glob(f"{escape(file.name)}.*.partial"):
-        leftover.unlink(missing_ok=True)
+def _checksummed(data: bytes) -> bytes:
+    import google_crc32c
+
+    return data + int(google_crc32c.value(data)).to_bytes(4, "little")
+
+
+def _bytes_codec(dtype: str) -> dict[str, Any]:
+    if np.dtype(dtype).itemsize == 1:
+        return {"name": "bytes"}
+    return {"name": "bytes", "configuration": {"endian": "little"}}

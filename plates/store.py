@@ -1,39 +1,34 @@
 """The plate store: tomograms and their projections, written once a field, read by anybody.
 
 A plate is OME-Zarr 0.5 with axes t, c, z, y, x in two siblings: ``P012.zarr`` holds the tomograms and
-``P012_mip.zarr``, with the same wells and fields, their maximum projections and the map of states. A voxel
-is the refractive index x 10,000 as uint16; 0 means "no data". The tomogram of one field at one timepoint is
-one file (a shard), so that two writers never share one and a half-written one never spoils another.
+``P012_mip.zarr``, with the same wells and fields, their projections and the map of states. A voxel is the
+refractive index x 10,000 as uint16; 0 means "no data". The tomogram of one field at one timepoint is one file
+(a shard), so that two writers never share one and a half-written one never spoils another.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import ngff
+from . import metadata, ngff
 from .errors import MissingInputError, StoreError
-from .shards import array_document, chunk_shape, encode, pyramid, remove, write_durable, write_text
-from .states import COLOURS, STATES
+from .files import appearing_whole, file_size, location, remove, write_durable
+from .levels import PROJECTION_FACTOR, VOLUME_FACTOR, Level, projection_levels, volume_levels
+from .metadata import PROJECTIONS
+from .projections import FieldStatistics, summarise
+from .shards import ShardWriter
+from .states import STATES
+from .tomogram import pass_through, shrink
 
-SCALE_FACTOR = 1e-4  # stored count -> refractive index
-
-_SCHEMA = 1
+_SCHEMA = 2
 _KEY = "tomoscreen"
-# A quarter of a tomogram's depth by a patch: measured as fast for a patch as whole columns and three times
-# faster for a slice.
-_VOLUME_CHUNK = (15, 160, 160)
-# Projections are read whole; small ones are a single chunk.
-_PROJECTION_CHUNK = (1, 512, 512)
-_PROJECTION_LEVELS = 3
-_SMALLEST_VOLUME_LEVEL = 256  # px; coarser levels of a tomogram serve nobody
-_VOLUME_LEVELS = 3
-_WINDOW = (13300, 13900)
 
 
 def create_plate(
@@ -48,17 +43,17 @@ def create_plate(
     rows: int,
     columns: int,
     hours: Sequence[float],
-    channels: Sequence[str] = ("RI",),
     provenance: Mapping[str, Any],
 ) -> Plate:
-    """Make an empty plate and its sibling for projections, or reopen one of the same geometry.
+    """Make an empty plate and its sibling for projections, or reopen one, which may grow.
 
-    Only metadata is written; images that are never written stay absent.
+    Only metadata is written; images that are never written stay absent. A plate that is there keeps its wells,
+    fields and timepoints, and gains those that are new.
 
     Parameters
     ----------
     path
-        ``<name>.zarr``; projections go to ``<name>_mip.zarr`` beside it.
+        ``<name>.zarr``, a folder or a URL; projections go to ``<name>_mip.zarr`` beside it.
     wells
         Wells imaged, such as ``"A01"``.
     fields, timepoints
@@ -75,10 +70,10 @@ def create_plate(
     Raises
     ------
     StoreError
-        The plate exists with another geometry, or the arguments make no plate.
+        The plate exists with tomograms of another kind, or the arguments make no plate.
     """
     plate = Plate(
-        path=Path(path),
+        path=location(path),
         name=name,
         wells=tuple(wells),
         fields=fields,
@@ -86,20 +81,22 @@ def create_plate(
         shape_zyx=_triple(shape_zyx),
         voxel_um=_triple(voxel_um),
         hours=tuple(float(hour) for hour in hours),
-        channels=tuple(channels),
         rows=rows,
         columns=columns,
     )
     _check_new(plate)
-    record = plate._record(provenance)
-    if (plate.path / "zarr.json").exists():
-        _check_same(open_plate(plate.path), plate)
-    else:
-        _write_metadata(plate, root=plate.path, volumes=True)
-        _write_metadata(plate, root=plate.mip_path, volumes=False)
-    attributes = ngff.plate_attributes(name, wells=plate.wells, rows=rows, columns=columns, fields=fields)
+    present = open_plate(plate.path) if (plate.path / "zarr.json").exists() else None
+    if present is not None:
+        plate = _joined(present, plate)
+    if present is None or present != plate:
+        metadata.write_groups(plate, root=plate.path, levels=volume_levels(plate.shape_zyx), channels=metadata.TOMOGRAM)
+        levels = projection_levels(plate.shape_zyx)
+        metadata.write_groups(plate, root=plate.mip_path, levels=levels, channels=PROJECTIONS)
+    attributes = ngff.plate_attributes(
+        plate.name, wells=plate.wells, rows=plate.rows, columns=plate.columns, fields=plate.fields
+    )
     # the roots come last: a plate that was interrupted before them is no plate yet, and is made again
-    described = _group({**attributes, _KEY: record}).encode()
+    described = metadata.group_document({**attributes, _KEY: plate._record(provenance)}).encode()
     for root in (plate.mip_path, plate.path):
         if not (root / "zarr.json").exists() or (root / "zarr.json").read_bytes() != described:
             write_durable(root / "zarr.json", described)
@@ -116,7 +113,8 @@ def open_plate(path: Path) -> Plate:
     StoreError
         What lies there was not made by this program, or is damaged.
     """
-    root = Path(path) / "zarr.json"
+    path = location(path)
+    root = path / "zarr.json"
     if not root.exists():
         raise MissingInputError(
             f"{path}: there is no plate. Expected a folder such as P012.zarr, made by `tomoscreen ingest`."
@@ -129,7 +127,7 @@ def open_plate(path: Path) -> Plate:
                 "Convert the acquisitions again."
             )
         return Plate(
-            path=Path(path),
+            path=path,
             name=record["name"],
             wells=tuple(record["wells"]),
             fields=record["fields"],
@@ -137,7 +135,6 @@ def open_plate(path: Path) -> Plate:
             shape_zyx=_triple(record["shape_zyx"]),
             voxel_um=_triple(record["voxel_um"]),
             hours=tuple(record["hours"]),
-            channels=tuple(record["channels"]),
             rows=record["rows"],
             columns=record["columns"],
         )
@@ -173,7 +170,6 @@ class Plate:
     shape_zyx: tuple[int, int, int]
     voxel_um: tuple[float, float, float]
     hours: tuple[float, ...]
-    channels: tuple[str, ...]
     rows: int
     columns: int
 
@@ -192,12 +188,20 @@ class Plate:
         """
         return self._read(self.path, well, field=field, timepoint=timepoint, level=0)
 
-    def projection(self, well: str, *, field: int, timepoint: int) -> np.ndarray:
-        """Maximum projection (y, x) as uint16 counts; 0 = missing. Raises as `volume`."""
-        return np.squeeze(self._read(self.mip_path, well, field=field, timepoint=timepoint, level=0), axis=0)
+    def projection(self, well: str, *, field: int, timepoint: int, kind: str = "maximum") -> np.ndarray:
+        """Projection (y, x) as uint16; 0 = missing. Raises as `volume`.
+
+        Parameters
+        ----------
+        kind
+            ``"maximum"`` or ``"mean"`` in counts of index, or ``"dry mass"`` in 0.0001 pg/um2.
+        """
+        channel = list(PROJECTIONS).index(kind)
+        image = self._read(self.mip_path, well, field=field, timepoint=timepoint, level=0, channel=channel)
+        return np.squeeze(image, axis=0)
 
     def thumbnail(self, well: str, *, field: int, timepoint: int, level: int) -> np.ndarray:
-        """Projection (y, x) at a coarser level, each halving the one before. Raises as `volume`."""
+        """Maximum projection (y, x) at a coarser level, each halving the one before. Raises as `volume`."""
         return np.squeeze(self._read(self.mip_path, well, field=field, timepoint=timepoint, level=level), axis=0)
 
     def classes(self, well: str, *, field: int, timepoint: int) -> np.ndarray:
@@ -208,7 +212,7 @@ class Plate:
 
     def has_field(self, well: str, *, field: int, timepoint: int) -> bool:
         """Whether the field was written at that timepoint."""
-        return all(_is_written(file) for file in self.field_files(well, field=field, timepoint=timepoint))
+        return all(file_size(file) > 0 for file in self.field_files(well, field=field, timepoint=timepoint))
 
     def field_files(self, well: str, *, field: int, timepoint: int) -> list[Path]:
         """Files that hold one field at one timepoint, tomogram first."""
@@ -216,14 +220,16 @@ class Plate:
         return [
             _shard(root, well, field=field, level=level, timepoint=timepoint)
             for root, levels in (
-                (self.path, _volume_shapes(self.shape_zyx)),
-                (self.mip_path, _projection_shapes(self.shape_zyx)),
+                (self.path, volume_levels(self.shape_zyx)),
+                (self.mip_path, projection_levels(self.shape_zyx)),
             )
             for level in range(len(levels))
         ]
 
-    def write_field(self, well: str, *, field: int, timepoint: int, volume: np.ndarray) -> None:
-        """Write a tomogram, its pyramid, its maximum projection and that one's pyramid.
+    def write_field(
+        self, well: str, *, field: int, timepoint: int, volume: np.ndarray | Iterable[np.ndarray]
+    ) -> FieldStatistics:
+        """Write a tomogram and its projections, with their coarser levels, while it passes by once.
 
         Each file appears whole or not at all. What was there before is deleted first, so that an
         interruption never leaves a new tomogram beside an old projection.
@@ -231,7 +237,12 @@ class Plate:
         Parameters
         ----------
         volume
-            uint16 counts (z, y, x); 0 = missing.
+            uint16 counts (z, y, x), whole or in slabs along z; 0 = missing.
+
+        Returns
+        -------
+        FieldStatistics
+            Its statistics; voxels that are no number are not counted.
 
         Raises
         ------
@@ -239,22 +250,31 @@ class Plate:
             The tomogram does not fit the plate.
         """
         self._check_place(well, field=field, timepoint=timepoint)
-        if volume.dtype != np.uint16 or volume.shape != self.shape_zyx:
-            raise StoreError(
-                f"{self.path}, well {well}, field {field}: got {volume.dtype} {volume.shape}, "
-                f"expected uint16 {self.shape_zyx}"
-            )
         files = self.field_files(well, field=field, timepoint=timepoint)
         for file in files:
             remove(file)
-        projection = volume.max(axis=0, keepdims=True)
-        images = [
-            *pyramid(volume, levels=len(_volume_shapes(self.shape_zyx))),
-            *pyramid(projection, levels=_PROJECTION_LEVELS),
-        ]
-        targets = [_VOLUME_CHUNK] * _volume_levels(self.shape_zyx) + [_PROJECTION_CHUNK] * _PROJECTION_LEVELS
-        for file, image, target in zip(files, images, targets, strict=True):
-            write_durable(file, encode(image, chunk=chunk_shape(image.shape, target=target)))
+        levels = volume_levels(self.shape_zyx)
+        slabs = [volume] if isinstance(volume, np.ndarray) else volume
+        try:
+            with ExitStack() as stack:
+                writers = [
+                    ShardWriter(stack.enter_context(appearing_whole(file)), shape=level.shape, chunk=level.chunk)
+                    for file, level in zip(files, levels, strict=False)
+                ]
+                passed = pass_through(
+                    slabs, shape_zyx=self.shape_zyx, chunk=levels[0].chunk, writers=writers, factor=VOLUME_FACTOR
+                )
+                for writer in writers:
+                    writer.finish()
+        except StoreError as error:
+            raise StoreError(f"{self.path}, well {well}, field {field}: {error}") from error
+        projections, statistics = summarise(passed, voxel_um=self.voxel_um)
+        images = [projections.maximum[None], projections.mean[None], projections.dry_mass[None]]
+        for file, level in zip(files[len(levels) :], projection_levels(self.shape_zyx), strict=True):
+            if level.factor > 1:
+                images = [shrink(image, factor=PROJECTION_FACTOR) for image in images]
+            _write_shard(file, images, level=level)
+        return statistics
 
     def write_classes(self, well: str, *, field: int, timepoint: int, classes: np.ndarray) -> None:
         """Write the map of states of a field as the label image "states" of its projection.
@@ -278,22 +298,29 @@ class Plate:
             )
         image = self.mip_path / ngff.well_path(well) / str(field)
         if not (image / "labels" / "zarr.json").exists():
-            self._write_label_metadata(image)
-        for level in range(_PROJECTION_LEVELS):
-            file = _shard(self.mip_path, well, field=field, level=level, timepoint=timepoint, label=True)
+            metadata.write_label_groups(self, image, levels=projection_levels(self.shape_zyx))
+        for number, level in enumerate(projection_levels(self.shape_zyx)):
+            file = _shard(self.mip_path, well, field=field, level=number, timepoint=timepoint, label=True)
             remove(file)
-            reduced = np.ascontiguousarray(classes[None, :: 2**level, :: 2**level])
-            write_durable(file, encode(reduced, chunk=chunk_shape(reduced.shape, target=_PROJECTION_CHUNK)))
+            _write_shard(file, [classes[None, :: level.factor, :: level.factor]], level=level)
 
     def _read(
-        self, root: Path, well: str, *, field: int, timepoint: int, level: int, label: bool = False
+        self,
+        root: Path,
+        well: str,
+        *,
+        field: int,
+        timepoint: int,
+        level: int,
+        channel: int = 0,
+        label: bool = False,
     ) -> np.ndarray:
         import zarr
 
         self._check_place(well, field=field, timepoint=timepoint)
         file = _shard(root, well, field=field, level=level, timepoint=timepoint, label=label)
         # zarr reads an absent or empty file as fill values: nothing would tell them from data
-        if not _is_written(file):
+        if not file_size(file):
             raise StoreError(
                 f"{root}, well {well}, field {field}, timepoint {timepoint}: never written, or its file was "
                 f"lost ({file}). Run `tomoscreen {'classify' if label else 'ingest'}` again."
@@ -301,7 +328,7 @@ class Plate:
         array = _array_path(root, well, field=field, level=level, label=label)
         try:
             stored = zarr.open_array(str(array), mode="r")
-            return np.asarray(stored[timepoint, 0])
+            return np.asarray(stored[timepoint, channel])
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(
                 f"{root}, well {well}, field {field}, timepoint {timepoint}: damaged ({error}). Delete "
@@ -326,35 +353,11 @@ class Plate:
             "shape_zyx": list(self.shape_zyx),
             "voxel_um": list(self.voxel_um),
             "hours": list(self.hours),
-            "channels": list(self.channels),
             "rows": self.rows,
             "columns": self.columns,
-            "scale_factor": SCALE_FACTOR,
-            "missing": 0,
+            "projections": list(PROJECTIONS),
             "provenance": dict(provenance),
         }
-
-    def _scales(self, levels: int) -> list[tuple[float, ...]]:
-        # the standard knows only an even step in time; the exact hours are in the plate's own record
-        steps = np.diff(self.hours)
-        interval = float(np.median(steps)) if len(steps) and np.median(steps) > 0 else 1.0
-        z, y, x = self.voxel_um
-        return [(interval, 1.0, z, y * 2**level, x * 2**level) for level in range(levels)]
-
-    def _write_label_metadata(self, image: Path) -> None:
-        labels = image / "labels"
-        values = {value: (state, COLOURS[state]) for value, state in enumerate(STATES, start=1)}
-        attributes = ngff.label_attributes("states", scales=self._scales(_PROJECTION_LEVELS), values=values)
-        write_text(labels / "states" / "zarr.json", _group(attributes))
-        for level, shape in enumerate(_projection_shapes(self.shape_zyx)):
-            document = array_document(
-                (self.timepoints, 1, *shape),
-                chunk=chunk_shape(shape, target=_PROJECTION_CHUNK),
-                dtype="uint8",
-                attributes={},
-            )
-            write_text(labels / "states" / str(level) / "zarr.json", document)
-        write_text(labels / "zarr.json", _group(ngff.labels_attributes(["states"])))
 
 
 def _check_new(plate: Plate) -> None:
@@ -375,27 +378,26 @@ def _check_new(plate: Plate) -> None:
         seen.add(place)
 
 
-def _check_same(present: Plate, wanted: Plate) -> None:
-    """A plate's geometry is fixed once written."""
+def _joined(present: Plate, wanted: Plate) -> Plate:
+    """A plate that is there, with what is new; the kind of its tomograms is fixed once written."""
     differences = [
         f"{what} {_brief(getattr(present, what))} there, {_brief(getattr(wanted, what))} now"
-        for what in (
-            "wells",
-            "fields",
-            "timepoints",
-            "shape_zyx",
-            "voxel_um",
-            "channels",
-            "rows",
-            "columns",
-        )
+        for what in ("shape_zyx", "voxel_um", "rows", "columns")
         if getattr(present, what) != getattr(wanted, what)
     ]
     if differences:
         raise StoreError(
-            f"{present.path}: a plate of another geometry is already there: {'; '.join(differences)}. Give "
-            "another output, or remove the old plate."
+            f"{present.path}: a plate of another kind is already there: {'; '.join(differences)}. Give another "
+            "output, or remove the old plate."
         )
+    longer = max(present, wanted, key=lambda plate: plate.timepoints)
+    return replace(
+        wanted,
+        wells=tuple(sorted({*present.wells, *wanted.wells}, key=ngff.well_position)),
+        fields=max(present.fields, wanted.fields),
+        timepoints=longer.timepoints,
+        hours=wanted.hours if wanted.timepoints == longer.timepoints else longer.hours,
+    )
 
 
 def _brief(value: Any) -> str:
@@ -404,72 +406,13 @@ def _brief(value: Any) -> str:
     return str(value)
 
 
-def _write_metadata(plate: Plate, *, root: Path, volumes: bool) -> None:
-    """Groups and arrays of every field, as JSON: all fields share one text, so it is made once."""
-    for leftover in root.rglob("*.partial"):
-        leftover.unlink()
-    if volumes:
-        shapes, target, downscaling = _volume_shapes(plate.shape_zyx), _VOLUME_CHUNK, "mean of 2 x 2"
-    else:
-        shapes, target, downscaling = (
-            _projection_shapes(plate.shape_zyx),
-            _PROJECTION_CHUNK,
-            "maximum projection, then mean of 2 x 2",
-        )
-    scale = {"scale_factor": SCALE_FACTOR, "missing_value": 0, "long_name": "refractive index"}
-    arrays = [
-        array_document(
-            (plate.timepoints, len(plate.channels), *shape),
-            chunk=chunk_shape(shape, target=target),
-            dtype="uint16",
-            attributes=scale,
-        )
-        for shape in shapes
-    ]
-    image = _group(
-        ngff.image_attributes(
-            plate.name,
-            scales=plate._scales(len(shapes)),
-            channels=plate.channels,
-            window=_WINDOW,
-            downscaling=downscaling,
-        )
-    )
-    well_group = _group(ngff.well_attributes(plate.fields))
-    for row in {ngff.well_path(well).split("/")[0] for well in plate.wells}:
-        write_text(root / row / "zarr.json", _group({}))
-    for well in plate.wells:
-        folder = root / ngff.well_path(well)
-        write_text(folder / "zarr.json", well_group)
-        for field in range(plate.fields):
-            write_text(folder / str(field) / "zarr.json", image)
-            for level, array in enumerate(arrays):
-                write_text(folder / str(field) / str(level) / "zarr.json", array)
-
-
-def _group(attributes: Mapping[str, Any]) -> str:
-    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=1)
-
-
-def _volume_levels(shape_zyx: tuple[int, int, int]) -> int:
-    """Two levels, or three for large fields; z is never reduced, being coarse already."""
-    levels = 2
-    while levels < _VOLUME_LEVELS and min(shape_zyx[1:]) >> (levels - 1) > _SMALLEST_VOLUME_LEVEL:
-        levels += 1
-    return levels
-
-
-def _volume_shapes(shape_zyx: tuple[int, int, int]) -> list[tuple[int, int, int]]:
-    return _halved_shapes(shape_zyx, levels=_volume_levels(shape_zyx))
-
-
-def _projection_shapes(shape_zyx: tuple[int, int, int]) -> list[tuple[int, int, int]]:
-    return _halved_shapes((1, *shape_zyx[1:]), levels=_PROJECTION_LEVELS)
-
-
-def _halved_shapes(shape: tuple[int, int, int], *, levels: int) -> list[tuple[int, int, int]]:
-    z, y, x = shape
-    return [(z, -(-y // 2**level), -(-x // 2**level)) for level in range(levels)]
+def _write_shard(file: Path, images: Sequence[np.ndarray], *, level: Level) -> None:
+    """One image (z, y, x) a channel into one file."""
+    with appearing_whole(file) as handle:
+        writer = ShardWriter(handle, shape=level.shape, chunk=level.chunk, channels=len(images))
+        for channel, image in enumerate(images):
+            writer.write(image, channel=channel)
+        writer.finish()
 
 
 def _array_path(root: Path, well: str, *, field: int, level: int, label: bool = False) -> Path:
@@ -480,13 +423,6 @@ def _array_path(root: Path, well: str, *, field: int, level: int, label: bool = 
 def _shard(root: Path, well: str, *, field: int, level: int, timepoint: int, label: bool = False) -> Path:
     array = _array_path(root, well, field=field, level=level, label=label)
     return array / "c" / str(timepoint) / "0" / "0" / "0" / "0"
-
-
-def _is_written(file: Path) -> bool:
-    try:
-        return file.stat().st_size > 0
-    except FileNotFoundError:
-        return False
 
 
 def _triple(values: Sequence[Any]) -> tuple[Any, Any, Any]:

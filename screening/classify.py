@@ -12,11 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from plates.errors import ClassifierError, SettingsError, TomoscreenError, UnfinishedError, WorkerLostError
-from plates.ingest.convert import DONE, FAILED, MISSING, PENDING, progress_folder
+from plates.files import write_durable
+from plates.ingest.tables import DONE, FAILED, MISSING, PENDING
+from plates.ingest.units import progress_folder
 from plates.mapping import map_units
 from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, PATCH_PX, class_map, patch_centres
 from plates.results import read_result, write_result
-from plates.shards import write_durable
 from plates.states import STATES
 from plates.store import Plate, open_plate
 from screening.fingerprints import current_result, digest, provenance

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from plates.errors import UnfinishedError
-from plates.ingest.convert import ingest, last_summary, progress_folder
+from plates.files import write_durable
+from plates.ingest.convert import ingest, last_summary
 from plates.ingest.names import discover
 from plates.ingest.survey import check_wells
+from plates.ingest.units import progress_folder
 from plates.layout import PlateMap, read_plate_map
 from plates.results import read_result
-from plates.shards import write_durable
 from screening.analysis import CAMPAIGN_RESULTS, INPUTS, PLATE_RESULTS, analyse_campaign, analyse_plate
 from screening.classify import classify_plate
 from screening.cluster import cluster, worker_count

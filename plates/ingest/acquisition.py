@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..counts import COUNTS_PER_INDEX
 from ..errors import AcquisitionError, MissingInputError
-from ..patches import COUNTS_PER_INDEX  # stored integer = refractive index x 10,000
 
 _GARBAGE = 1e6  # beyond any index in either unit: 1e30 and the like count as not finite
 
@@ -146,14 +146,34 @@ def open_acquisition(path: Path, *, part: str = "") -> AbstractContextManager[Ac
     AcquisitionError
         It is of no known format, cut short, still being written, or not safe to read.
     """
+    from .ome_tiff import open_tiff
+    from .ome_zarr import open_ome_zarr
     from .tcf import open_tcf
+    from .tiff_pages import MAGIC
 
     path = Path(path)
     if not path.exists():
         raise MissingInputError(f"{path}: there is no such acquisition.")
+    if path.is_dir():
+        if any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup")):
+            return open_ome_zarr(path, part=part)
+        raise AcquisitionError(f"{path}: a folder, but no OME-Zarr plate (it has no zarr.json or .zattrs). Remove it.")
+    with path.open("rb") as file:
+        start = file.read(8)
+        size = file.seek(0, 2)
+    if start[:4] in MAGIC:
+        return open_tiff(path, part=part)
     if part:
         raise AcquisitionError(f"{path}: holds no parts, but {part!r} of it was asked for. Correct the manifest.")
-    return open_tcf(path)
+    if size == 0:
+        raise AcquisitionError(f"{path}: holds 0 bytes. Is it still being copied? Copy it again, or remove it.")
+    # a damaged start of a TCF is for its reader to say
+    if start == b"\x89HDF\r\n\x1a\n" or path.suffix.lower() == ".tcf":
+        return open_tcf(path)
+    raise AcquisitionError(
+        f"{path}: neither TCF (HDF5), TIFF nor OME-Zarr; it starts with {start!r}. Export it in one of these "
+        "formats, or remove it."
+    )
 
 
 def read_frame(acquisition: Acquisition, frame: int) -> tuple[np.ndarray, int]:

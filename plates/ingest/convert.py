@@ -1,4 +1,4 @@
-"""Acquisitions into the plate store: checked as a whole, then converted one file at a time, resumable."""
+"""Acquisitions into the plate store: checked as a whole, then converted frame by frame, resumable."""
 
 from __future__ import annotations
 
@@ -9,26 +9,36 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import AcquisitionError, MissingInputError, StoreError, UnfinishedError, WorkerLostError
+from ..files import location, write_durable
 from ..mapping import map_units
 from ..ngff import well_position
-from ..projections import field_statistics
 from ..results import has_result, read_result, write_result
-from ..shards import remove, write_durable
 from ..store import Plate, create_plate
-from .acquisition import open_acquisition, read_frame
+from .estimate import check_space
 from .names import Source, discover
 from .survey import (
     Header,
     check_overlap,
     check_uniform,
     check_wells,
-    measured_hours,
     nominal_hours,
     plate_format,
     read_header,
+)
+from .tables import fields_table, sources_table
+from .units import (
+    SETTINGS,
+    Digest,
+    Frames,
+    delete_images,
+    forget,
+    has_digest,
+    progress_folder,
+    record_failure,
+    source_fingerprint,
+    why_convert,
+    work_on,
 )
 
 if TYPE_CHECKING:
@@ -38,13 +48,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 
-# Raised whenever what conversion stores for the same file changes: everything is then converted again.
-SETTINGS = 1
-# A field with more voxels than this that are no number is refused.
-MAX_NONFINITE_SHARE = 0.01
-
-PENDING, DONE, FAILED, MISSING = range(4)  # status of a field at a timepoint
-
+# A unit of work is at most so many frames of one file: opening a long time lapse costs as much as a frame.
+_FRAMES_A_UNIT = 8
 _LISTED_FAILURES = 20
 
 
@@ -55,9 +60,9 @@ class Summary:
     Attributes
     ----------
     converted, skipped
-        Files converted now, and files found done.
+        Tomograms converted now, and tomograms found done.
     failed
-        File -> why it could not be converted.
+        File, and frame where only that failed -> why it could not be converted.
     recomputed
         File converted again -> why.
     """
@@ -69,49 +74,63 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class _Unit:
-    """One file of one field: what a worker converts and what one marker vouches for."""
+class Plan:
+    """What `ingest` would do, settled before anything is written.
 
-    plate: Plate
-    source: Source
-    frames: tuple[int, ...]
+    Attributes
+    ----------
+    sources, headers
+        The files and what their headers say.
+    wells
+        Wells imaged.
+    rows, columns
+        Format of the plate.
+    timepoints, fields
+        Of the plate.
+    """
+
+    sources: Sequence[Source]
+    headers: Sequence[Header]
+    wells: Sequence[str]
+    rows: int
+    columns: int
+    fields: int
+    timepoints: int
 
     @property
-    def marker(self) -> Path:
-        """Record of the finished unit, beside the store, so that a copied plate carries no state."""
-        name = f"{self.source.well}_{self.source.field}_{self.source.timepoint}.json"
-        return progress_folder(self.plate.path) / name
-
-    @property
-    def failure(self) -> Path:
-        """Record of why the unit failed."""
-        return self.marker.with_suffix(".failed.json")
+    def readable(self) -> list[Header]:
+        """Headers of the files that can be read."""
+        return [header for header in self.headers if not header.problem]
 
 
 def ingest(
     folder: Path,
     *,
-    out: Path,
+    out: Path | str,
     plate_map: PlateMap | None = None,
     manifest: Path | None = None,
     name: str | None = None,
     client: Any = None,
+    threads: int = 1,
     progress: Progress | None = None,
     allow_unmatched: bool = False,
 ) -> Plate:
-    """Convert a folder of TCF files into a plate; what is done already is not done again.
+    """Convert a folder of acquisitions into a plate; what is done already is not done again.
 
-    Everything that headers and names tell is checked before anything is written. Each file is then
-    converted on its own: one that fails is recorded and the others go on. A file that changed since it was
-    converted is converted again. At the end the results `fields` (statistics of every field) and `layout`
-    (the plate map) are written. `last_summary` tells what was done.
+    Everything that headers and names tell is checked before anything is written. Each frame is then converted on
+    its own: one that fails is recorded and the others go on. A file that changed since it was converted is
+    converted again. A plate that is there grows by wells, fields and timepoints that are new. At the end the results
+    `fields` (statistics of every field), `sources` (the files and their SHA-256) and `layout` (the plate map) are
+    written. `last_summary` tells what was done.
+
+    Memory does not grow with the plate: a worker holds one slab of one tomogram and its projections.
 
     Parameters
     ----------
     folder
         Acquisitions, searched with all folders below.
     out
-        The plate to make or to continue, such as ``P012.zarr``.
+        The plate to make or to continue, such as ``P012.zarr`` or ``s3://bucket/P012.zarr``.
     plate_map
         What is in each well.
     manifest
@@ -119,9 +138,11 @@ def ingest(
     name
         Name of the plate; by default that of `out`.
     client
-        A ``distributed.Client``; without one, files are converted one after the other in this process.
+        A ``distributed.Client``; without one, the work is done in this process.
+    threads
+        Frames under way at a time in this process.
     progress
-        Called with units done, units in all and a word on the last one.
+        Called with tomograms done, tomograms in all and a word on the last one.
     allow_unmatched
         Whether wells may be imaged without being in the plate map, or the reverse.
 
@@ -133,12 +154,38 @@ def ingest(
     PlateMapError
         The wells imaged are not those of the plate map.
     StoreError
-        A plate of another geometry is at `out`.
+        Tomograms of another kind, or other acquisitions of the same wells, are at `out`.
+    NoSpaceError
+        The disk is too small for what is to be written.
     UnfinishedError
         Some files could not be converted; all others are.
     """
     # workers may have another working directory
-    folder, out = Path(folder).absolute(), Path(out).absolute()
+    folder, out = Path(folder).absolute(), location(out)
+    plan = survey(folder, manifest=manifest, plate_map=plate_map, allow_unmatched=allow_unmatched)
+    plate = _create(plan, out=out, name=name, folder=folder)
+    work = _Work(plate, plan.headers)
+    check_space(plan.readable, plate=plate, tomograms=sum(len(unit.numbers) for unit in work.todo))
+    summary = work.run(client=client, threads=threads, progress=progress)
+    _write_results(plate, plan.headers, plate_map=plate_map)
+    write_durable(progress_folder(plate.path) / "summary.json", json.dumps(asdict(summary)).encode())
+    if summary.failed:
+        listed = "\n".join(f"  {reason}" for reason in islice(summary.failed.values(), _LISTED_FAILURES))
+        raise UnfinishedError(
+            f"{plate.path}: {len(summary.failed)} of {len(plan.headers)} files were not converted as a whole; what "
+            f"was, will not be again. Replace these and run again:\n{listed}"
+        )
+    return plate
+
+
+def survey(
+    folder: Path,
+    *,
+    manifest: Path | None = None,
+    plate_map: PlateMap | None = None,
+    allow_unmatched: bool = False,
+) -> Plan:
+    """Find the acquisitions of a folder and check all that names and headers tell. Raises as `ingest`."""
     sources = discover(folder, manifest=manifest)
     if plate_map is not None and not allow_unmatched:
         check_wells(sources, plate_map)
@@ -148,209 +195,150 @@ def ingest(
         raise AcquisitionError(f"none of {len(headers)} files can be read; the first: {headers[0].problem}")
     check_uniform(readable)
     check_overlap(headers)
-    plate = _create(headers, out=out, name=name, plate_map=plate_map, folder=folder)
-    units = [_Unit(plate=plate, source=header.source, frames=header.frames) for header in headers]
-    # a file that was converted and is out of reach today keeps what was made of it
-    problems = {
-        unit: header.problem
-        for unit, header in zip(units, headers, strict=True)
-        if header.problem and _why_convert(unit) is not None
-    }
-    summary = _convert_all(units, problems=problems, client=client, progress=progress)
-    _write_results(units, headers, plate_map=plate_map)
-    write_durable(progress_folder(plate.path) / "summary.json", json.dumps(asdict(summary)).encode())
-    if summary.failed:
-        listed = "\n".join(f"  {reason}" for reason in islice(summary.failed.values(), _LISTED_FAILURES))
-        raise UnfinishedError(
-            f"{plate.path}: {len(summary.failed)} of {len(units)} files were not converted; the others were, "
-            f"and will not be again. Replace these and run again:\n{listed}"
-        )
-    return plate
+    wells = sorted({header.source.well for header in headers}, key=well_position)
+    rows, columns = (plate_map.rows, plate_map.columns) if plate_map is not None else plate_format(wells)
+    return Plan(
+        sources=sources,
+        headers=headers,
+        wells=wells,
+        rows=rows,
+        columns=columns,
+        fields=max(header.source.field for header in headers) + 1,
+        timepoints=max(header.source.timepoint + header.planned for header in headers),
+    )
 
 
 def last_summary(plate_path: Path) -> Summary:
     """What the last run of `ingest` on a plate did."""
-    file = progress_folder(Path(plate_path)) / "summary.json"
+    file = progress_folder(location(plate_path)) / "summary.json"
     if not file.exists():
         raise MissingInputError(f"{plate_path}: no conversion was run here. Run `tomoscreen ingest` first.")
     return Summary(**json.loads(file.read_text()))
 
 
-def progress_folder(plate_path: Path) -> Path:
-    """Where the records of a plate's conversion lie: ``P012.zarr.progress`` beside the plate."""
-    return plate_path.with_name(plate_path.name + ".progress")
-
-
-def convert_unit(unit: _Unit) -> None:
-    """Convert one file and leave its marker; on failure leave neither marker nor images.
-
-    Raises
-    ------
-    AcquisitionError
-        The file cannot be converted.
-    """
-    source, plate = unit.source, unit.plate
-    _forget(unit)
-    fingerprint = _fingerprint(source.path)
-    records = []
-    try:
-        with open_acquisition(source.path, part=source.part) as acquisition:
-            for frame in acquisition.frames:
-                timepoint = source.timepoint + frame
-                place = {"field": source.field, "timepoint": timepoint}
-                volume, nonfinite = read_frame(acquisition, frame)
-                if nonfinite > MAX_NONFINITE_SHARE * volume.size:
-                    raise AcquisitionError(
-                        f"{source.path}: frame {frame} holds {nonfinite:,} voxels that are no number, more "
-                        f"than {MAX_NONFINITE_SHARE:.0%} of it. Reconstruct it again, or remove it."
-                    )
-                statistics = field_statistics(volume, nonfinite=nonfinite)
-                plate.write_field(source.well, volume=volume, **place)
-                files = plate.field_files(source.well, **place)
-                records.append(
-                    {
-                        "timepoint": timepoint,
-                        **asdict(statistics),
-                        "bytes": {str(file.relative_to(plate.path.parent)): file.stat().st_size for file in files},
-                    }
-                )
-        if _fingerprint(source.path) != fingerprint:
-            raise AcquisitionError(
-                f"{source.path}: the file changed while it was read. Wait until the acquisition has ended."
-            )
-    except (AcquisitionError, StoreError):
-        _delete_images(unit)
-        raise
-    marker = {"source": str(source.path), "fingerprint": fingerprint, "frames": records}
-    write_durable(unit.marker, json.dumps(marker, indent=1).encode())
-
-
-def _create(
-    headers: Sequence[Header], *, out: Path, name: str | None, plate_map: PlateMap | None, folder: Path
-) -> Plate:
-    readable = [header for header in headers if not header.problem]
-    wells = sorted({header.source.well for header in headers}, key=well_position)
-    if plate_map is not None:
-        rows, columns = plate_map.rows, plate_map.columns
-    else:
-        rows, columns = plate_format(wells)
-    timepoints = max(header.source.timepoint + header.planned for header in headers)
+def _create(plan: Plan, *, out: Path, name: str | None, folder: Path) -> Plate:
     return create_plate(
         out,
         name=name or out.stem,
-        wells=wells,
-        fields=max(header.source.field for header in headers) + 1,
-        timepoints=timepoints,
-        shape_zyx=readable[0].shape_zyx,
-        voxel_um=readable[0].voxel_um,
-        rows=rows,
-        columns=columns,
-        hours=nominal_hours(headers, timepoints=timepoints),
-        provenance={"folder": str(folder), "files": len(headers)},
+        wells=plan.wells,
+        fields=plan.fields,
+        timepoints=plan.timepoints,
+        shape_zyx=plan.readable[0].shape_zyx,
+        voxel_um=plan.readable[0].voxel_um,
+        rows=plan.rows,
+        columns=plan.columns,
+        hours=nominal_hours(plan.headers, timepoints=plan.timepoints),
+        provenance={"folder": str(folder), "files": len(plan.headers)},
     )
 
 
-def _convert_all(
-    units: Sequence[_Unit],
-    *,
-    problems: Mapping[_Unit, str],
-    client: Any,
-    progress: Progress | None,
-) -> Summary:
-    report = progress or (lambda done, total, text: None)
-    reasons = {unit: _why_convert(unit) for unit in units if unit not in problems}
-    todo = [unit for unit, reason in reasons.items() if reason is not None]
-    failed = {str(unit.source.path): problem for unit, problem in problems.items()}
-    for unit, problem in problems.items():
-        _forget(unit)
-        _record_failure(unit, problem)
-    done = len(units) - len(todo)
-    report(done, len(units), f"{len(reasons) - len(todo)} already converted" if reasons else "")
-    for unit, problem in _run(todo, client=client):
-        done += 1
-        if problem:
-            failed[str(unit.source.path)] = problem
-            _record_failure(unit, problem)
-        report(done, len(units), f"{unit.source.well} field {unit.source.field}")
-    return Summary(
-        converted=sum(str(unit.source.path) not in failed for unit in todo),
-        skipped=len(reasons) - len(todo),
-        failed=failed,
-        recomputed={str(unit.source.path): reason for unit in todo if (reason := reasons[unit])},
-    )
+class _Work:
+    """Which frames are done, which are to be done and which cannot be."""
+
+    def __init__(self, plate: Plate, headers: Sequence[Header]) -> None:
+        self.plate = plate
+        self.failed: dict[str, str] = {}
+        self.recomputed: dict[str, str] = {}
+        self.todo: list[Frames] = []
+        self.digests: list[Digest] = []
+        self.skipped = 0
+        self.total = 0
+        for header in headers:
+            self._plan(header)
+
+    def _plan(self, header: Header) -> None:
+        source = header.source
+        unit = Frames(self.plate, source, header.frames)
+        fingerprint = source_fingerprint(source)
+        self._check_same_acquisition(unit)
+        if header.problem:
+            # a file that was converted and is out of reach today keeps what was made of it
+            numbers = range(self.plate.timepoints - source.timepoint)
+            done = [number for number in numbers if why_convert(unit, number, fingerprint=fingerprint) is None]
+            self.skipped += len(done)
+            self.total += max(1, len(done))
+            if not done:
+                forget(unit, 0)
+                record_failure(unit, 0, header.problem)
+                self.failed[str(source.path)] = header.problem
+            return
+        self.total += len(header.frames)
+        reasons = {number: why_convert(unit, number, fingerprint=fingerprint) for number in header.frames}
+        missing = [number for number, reason in reasons.items() if reason is not None]
+        self.skipped += len(reasons) - len(missing)
+        self.recomputed.update({str(source.path): reason for reason in reasons.values() if reason})
+        for start in range(0, len(missing), _FRAMES_A_UNIT):
+            self.todo.append(Frames(self.plate, source, tuple(missing[start : start + _FRAMES_A_UNIT])))
+        digest = Digest(self.plate, source)
+        if not has_digest(digest, fingerprint=fingerprint):
+            self.digests.append(digest)
+
+    def _check_same_acquisition(self, unit: Frames) -> None:
+        """A place of the plate belongs to one acquisition: another plate's files never overwrite it."""
+        numbers = unit.numbers[:1] or (0,)
+        try:
+            marker = json.loads(unit.marker(numbers[0]).read_text())
+            converted = str(marker["fingerprint"]["name"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return
+        if converted != unit.source.path.name:
+            raise StoreError(
+                f"{self.plate.path}: well {unit.source.well}, field {unit.source.field} was converted from "
+                f"{converted}, but {unit.source.path} is to be its acquisition now. Give another output, or remove "
+                "the old plate."
+            )
+
+    def run(self, *, client: Any, threads: int, progress: Progress | None) -> Summary:
+        report = progress or (lambda done, total, text: None)
+        done = self.skipped + len(self.failed)
+        report(done, self.total, f"{self.skipped} already converted" if self.skipped else "")
+        converted = 0
+        for unit, problems in self._results(client=client, threads=threads):
+            if isinstance(unit, Digest):
+                continue
+            for number, problem in problems.items():
+                record_failure(unit, number, problem)
+            whole = len(problems) == len(unit.numbers)
+            for number, problem in problems.items():
+                name = str(unit.source.path) if whole else f"{unit.source.path} frame {number}"
+                self.failed[name] = problem
+            converted += len(unit.numbers) - len(problems)
+            done += len(unit.numbers)
+            report(done, self.total, f"{unit.source.well} field {unit.source.field}")
+        return Summary(
+            converted=converted,
+            skipped=self.skipped,
+            failed=self.failed,
+            recomputed={file: why for file, why in self.recomputed.items() if file not in self.failed},
+        )
+
+    def _results(self, *, client: Any, threads: int) -> Iterator[tuple[Frames | Digest, dict[int, str]]]:
+        """Do all units and yield each with what went wrong in it."""
+        for (unit,), outcome in map_units(work_on, [(unit,) for unit in self._order()], client=client, threads=threads):
+            if isinstance(outcome, WorkerLostError) and isinstance(unit, Frames):
+                for number in unit.numbers:
+                    delete_images(unit, number)
+                yield unit, dict.fromkeys(unit.numbers, f"{unit.source.path}: {outcome}")
+            elif isinstance(outcome, Exception):
+                raise outcome
+            else:
+                yield unit, outcome
+
+    def _order(self) -> list[Frames | Digest]:
+        """Each file's digest right after its frames, while the system still has the file in memory."""
+        digests = {unit.source: unit for unit in self.digests}
+        order: list[Frames | Digest] = []
+        for number, unit in enumerate(self.todo):
+            order.append(unit)
+            last = number + 1 == len(self.todo) or self.todo[number + 1].source != unit.source
+            if last and unit.source in digests:
+                order.append(digests.pop(unit.source))
+        return [*order, *digests.values()]
 
 
-def _why_convert(unit: _Unit) -> str | None:
-    """None where the unit is done; otherwise why not, empty where it was never done."""
-    try:
-        marker = json.loads(unit.marker.read_text())
-        recorded = marker["fingerprint"]
-        images = {name: size for frame in marker["frames"] for name, size in frame["bytes"].items()}
-    except FileNotFoundError:
-        return ""
-    except (ValueError, KeyError, TypeError):
-        return "its record of completion is damaged"
-    fingerprint = _fingerprint(unit.source.path)
-    if recorded != fingerprint:
-        changed = [key for key in fingerprint if recorded.get(key) != fingerprint[key]]
-        return f"changed since it was converted: {', '.join(changed)}"
-    for name, size in images.items():
-        file = unit.plate.path.parent / name
-        if not file.exists() or file.stat().st_size != size:
-            return f"its image {name} was lost or cut short"
-    return None
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    status = path.stat()
-    return {
-        "name": path.name,
-        "size": status.st_size,
-        "modified": status.st_mtime_ns,
-        "settings": SETTINGS,
-    }
-
-
-def _run(units: Sequence[_Unit], *, client: Any) -> Iterator[tuple[_Unit, str]]:
-    """Convert units and yield each with what went wrong, or an empty text."""
-    for (unit,), outcome in map_units(convert_unit, [(unit,) for unit in units], client=client):
-        if isinstance(outcome, WorkerLostError):
-            _delete_images(unit)
-            yield unit, f"{unit.source.path}: {outcome}"
-        elif isinstance(outcome, Exception) and not isinstance(outcome, AcquisitionError | StoreError):
-            raise outcome
-        else:
-            yield unit, str(outcome or "")
-
-
-def _record_failure(unit: _Unit, problem: str) -> None:
-    write_durable(unit.failure, json.dumps({"source": str(unit.source.path), "problem": problem}).encode())
-
-
-def _forget(unit: _Unit) -> None:
-    """Remove a unit's records, then the images they vouched for."""
-    try:
-        frames = json.loads(unit.marker.read_text())["frames"]
-        images = [unit.plate.path.parent / name for frame in frames for name in frame["bytes"]]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        images = []
-    unit.marker.unlink(missing_ok=True)
-    unit.failure.unlink(missing_ok=True)
-    for image in images:
-        remove(image)
-
-
-def _delete_images(unit: _Unit) -> None:
-    for frame in unit.frames:
-        timepoint = unit.source.timepoint + frame
-        for file in unit.plate.field_files(unit.source.well, field=unit.source.field, timepoint=timepoint):
-            remove(file)
-
-
-def _write_results(units: Sequence[_Unit], headers: Sequence[Header], *, plate_map: PlateMap | None) -> None:
-    plate = units[0].plate
-    provenance = {"command": "ingest", "settings": SETTINGS, "files": len(units)}
-    results = {"fields": _fields(units, headers)}
+def _write_results(plate: Plate, headers: Sequence[Header], *, plate_map: PlateMap | None) -> None:
+    provenance = {"command": "ingest", "settings": SETTINGS, "files": len(headers)}
+    results = {"fields": fields_table(plate, headers), "sources": sources_table(plate, headers)}
     if plate_map is not None:
         results["layout"] = plate_map.to_dataset()
     for name, dataset in results.items():
@@ -361,60 +349,3 @@ def _write_results(units: Sequence[_Unit], headers: Sequence[Header], *, plate_m
 
 def _same(stored: xr.Dataset, new: xr.Dataset) -> bool:
     return bool(stored.equals(new)) and all(stored.attrs.get(key) == new.attrs[key] for key in new.attrs)
-
-
-def _fields(units: Sequence[_Unit], headers: Sequence[Header]) -> xr.Dataset:
-    """Statistics of every field at every timepoint, from the markers."""
-    import xarray as xr
-
-    plate = units[0].plate
-    shape = (len(plate.wells), plate.fields, plate.timepoints)
-    values = {name: np.full(shape, np.nan) for name in ("medium_index", "confluency", "focus", "missing_share")}
-    nonfinite = np.zeros(shape, dtype=np.int64)
-    status = np.full(shape, MISSING, dtype=np.int8)
-    hours = np.full(shape, np.nan)
-    wells = {well: row for row, well in enumerate(plate.wells)}
-    for (well, place), measured in measured_hours(headers, timepoints=plate.timepoints).items():
-        hours[wells[well], place] = measured
-    finished = {unit for unit in units if unit.marker.exists()}
-    for unit in (unit for unit in units if unit not in finished):
-        # of an unreadable file nobody knows where it ends
-        frames = unit.frames or range(plate.timepoints - unit.source.timepoint)
-        for frame in frames:
-            status[wells[unit.source.well], unit.source.field, unit.source.timepoint + frame] = FAILED
-    for unit in finished:
-        for frame in json.loads(unit.marker.read_text())["frames"]:
-            index = (wells[unit.source.well], unit.source.field, frame["timepoint"])
-            for name, table in values.items():
-                table[index] = frame[name]
-            nonfinite[index] = frame["nonfinite"]
-            # nothing reconstructed is nothing seen
-            status[index] = MISSING if frame["missing_share"] == 1 else DONE
-    dims = ("well", "field", "timepoint")
-    return xr.Dataset(
-        {
-            "medium_index": (
-                dims,
-                values["medium_index"],
-                {"units": "1", "long_name": "index of the medium"},
-            ),
-            "confluency": (dims, values["confluency"], {"units": "1"}),
-            "focus": (dims, values["focus"], {"units": "1"}),
-            "missing_share": (dims, values["missing_share"], {"units": "1"}),
-            "nonfinite": (dims, nonfinite, {"units": "voxels"}),
-            "hours": (dims, hours, {"units": "h", "long_name": "measured since the field's first frame"}),
-            "status": (
-                dims,
-                status,
-                {
-                    "flag_values": [PENDING, DONE, FAILED, MISSING],
-                    "flag_meanings": "pending done failed missing",
-                },
-            ),
-        },
-        coords={
-            "well": np.array(plate.wells, dtype=object),
-            "field": np.arange(plate.fields),
-            "timepoint": np.arange(plate.timepoints),
-        },
-    )

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from plates.errors import StoreError
+from plates.files import write_durable
 from plates.mapping import map_units
-from plates.shards import write_durable
 from plates.simulation.acquisition import acquisition_name, write_tcf
 from plates.simulation.cells import Cell, make_cell
 from plates.simulation.death import (

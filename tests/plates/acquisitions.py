@@ -44,6 +44,7 @@ def write_folder(
     timepoints: int = 2,
     variant: Variant = "uint16",
     shape: tuple[int, int, int] = SHAPE,
+    experiment: str = "death v1.2 HeLa",
 ) -> Truth:
     """Time lapses named as the instrument names them; the truth by well, field and timepoint."""
     truth: Truth = {}
@@ -53,7 +54,7 @@ def write_folder(
             truth.update({(well, field, t): frame for t, frame in enumerate(frames)})
             name = acquisition_name(
                 START + timedelta(seconds=number),
-                experiment="death v1.2 HeLa",
+                experiment=experiment,
                 number=number + 1,
                 group="Group1",
                 well=well,

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from plates.errors import AcquisitionError, PlateMapError, StoreError, UnfinishedError
-from plates.ingest import convert
+from plates.ingest import tables
 from plates.ingest.convert import ingest, last_summary
+from plates.ingest.units import progress_folder
 from plates.layout import read_plate_map
+from plates.projections import FieldStatistics
 from plates.results import has_result, read_result
 from plates.store import Plate, open_plate
 
@@ -57,9 +59,9 @@ def test_a_folder_becomes_a_plate_with_its_statistics(tmp_path: Path, variant: A
     assert (plate.rows, plate.columns) == (2, 3)
     assert plate.hours == (0.0, 0.5)
     assert_holds(open_plate(tmp_path / "P1.zarr"), truth)
-    assert seen == [(done, 6) for done in range(7)]
+    assert seen == [(done, 12) for done in range(0, 13, 2)]
     fields = read_result(plate.path, "fields")
-    assert (fields["status"] == convert.DONE).all()
+    assert (fields["status"] == tables.DONE).all()
     np.testing.assert_allclose(fields["medium_index"], 1.3370, atol=1e-4)
     np.testing.assert_allclose(fields["missing_share"], 2 / SHAPE[2])
     np.testing.assert_allclose(fields["confluency"], 20 * 20 / (70 * 62))
@@ -70,14 +72,11 @@ def test_a_folder_becomes_a_plate_with_its_statistics(tmp_path: Path, variant: A
 def test_a_second_run_converts_nothing_and_changes_no_result(tmp_path: Path) -> None:
     write_folder(tmp_path / "raw")
     ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
-    assert (last_summary(tmp_path / "P1.zarr").converted, last_summary(tmp_path / "P1.zarr").skipped) == (
-        6,
-        0,
-    )
+    assert (last_summary(tmp_path / "P1.zarr").converted, last_summary(tmp_path / "P1.zarr").skipped) == (12, 0)
     before = contents(tmp_path)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*/c/**/*") if path.is_file()}
     plate = ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
-    assert (last_summary(plate.path).converted, last_summary(plate.path).skipped) == (0, 6)
+    assert (last_summary(plate.path).converted, last_summary(plate.path).skipped) == (0, 12)
     assert contents(tmp_path) == before
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
@@ -98,7 +97,7 @@ def test_dask_gives_the_same_bytes_as_one_process(tmp_path: Path) -> None:
     ):
         ingest(tmp_path / "raw", out=tmp_path / "dask" / "P1.zarr", client=client)
     summary = last_summary(tmp_path / "dask" / "P1.zarr")
-    assert (summary.converted, list(summary.failed)) == (8, [str(cut)])
+    assert (summary.converted, list(summary.failed)) == (16, [str(cut)])
     assert contents(tmp_path / "dask") == contents(tmp_path / "plain")
 
 
@@ -109,7 +108,7 @@ def test_a_changed_file_is_converted_again_and_that_is_said(tmp_path: Path) -> N
     write_one(changed, [tomogram(501), tomogram(502)])
     plate = ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
     summary = last_summary(plate.path)
-    assert (summary.converted, summary.skipped) == (1, 5)
+    assert (summary.converted, summary.skipped) == (2, 10)
     assert list(summary.recomputed) == [str(changed)]
     assert "changed since it was converted" in summary.recomputed[str(changed)]
     assert_holds(plate, truth | {("A02", 0, 0): tomogram(501), ("A02", 0, 1): tomogram(502)})
@@ -125,7 +124,7 @@ def test_a_torn_or_lost_image_is_converted_again(tmp_path: Path) -> None:
         plate.volume("A01", field=0, timepoint=1)
     ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
     summary = last_summary(plate.path)
-    assert (summary.converted, summary.skipped) == (2, 4)
+    assert (summary.converted, summary.skipped) == (2, 10)
     assert all("lost or cut short" in reason for reason in summary.recomputed.values())
     assert_holds(plate, truth)
 
@@ -140,17 +139,17 @@ def test_a_cut_file_fails_alone_and_resumes_when_mended(tmp_path: Path) -> None:
     plate = open_plate(tmp_path / "P1.zarr")
     assert not plate.has_field("A02", field=1, timepoint=0)
     fields = read_result(plate.path, "fields")
-    assert (fields["status"].sel(well="A02", field=1) == convert.FAILED).all()
-    assert (fields["status"] == convert.DONE).sum() == 10
+    assert (fields["status"].sel(well="A02", field=1) == tables.FAILED).all()
+    assert (fields["status"] == tables.DONE).sum() == 10
     cut.write_bytes(whole)
     ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
-    assert (last_summary(plate.path).converted, last_summary(plate.path).skipped) == (1, 5)
+    assert (last_summary(plate.path).converted, last_summary(plate.path).skipped) == (2, 10)
     assert_holds(plate, truth)
-    assert (read_result(plate.path, "fields")["status"] == convert.DONE).all()
+    assert (read_result(plate.path, "fields")["status"] == tables.DONE).all()
     assert not list((tmp_path / "P1.zarr.progress").glob("*.failed.json"))
 
 
-def test_a_file_that_fails_midway_leaves_no_images(tmp_path: Path) -> None:
+def test_a_frame_that_fails_leaves_no_image_and_the_others_go_on(tmp_path: Path) -> None:
     write_folder(tmp_path / "raw")
     bad = file_of(tmp_path / "raw", "A1", 1)
     with h5py.File(bad, "r+") as file:
@@ -162,8 +161,11 @@ def test_a_file_that_fails_midway_leaves_no_images(tmp_path: Path) -> None:
     with pytest.raises(UnfinishedError, match=r"frame 1 holds .* voxels that are no number, more than 1%"):
         ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
     plate = open_plate(tmp_path / "P1.zarr")
-    for timepoint in (0, 1):
-        assert not any(f.exists() for f in plate.field_files("A01", field=0, timepoint=timepoint))
+    assert plate.has_field("A01", field=0, timepoint=0)
+    assert not any(f.exists() for f in plate.field_files("A01", field=0, timepoint=1))
+    assert list(last_summary(plate.path).failed) == [f"{bad} frame 1"]
+    status = read_result(plate.path, "fields")["status"].sel(well="A01", field=0)
+    assert list(status.values) == [tables.DONE, tables.FAILED]
 
 
 def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,12 +175,12 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path: Path, monkeypatc
     calls = []
     write_field = Plate.write_field
 
-    def failing(self: Plate, *place: Any, **named: Any) -> None:
+    def failing(self: Plate, *place: Any, **named: Any) -> FieldStatistics:
         calls.append(place)
+        statistics = write_field(self, *place, **named)
         if len(calls) == 6:
-            write_field(self, *place, **named)
             raise KeyboardInterrupt
-        write_field(self, *place, **named)
+        return statistics
 
     with monkeypatch.context() as patch:
         patch.setattr(Plate, "write_field", failing)
@@ -187,7 +189,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path: Path, monkeypatc
     assert not has_result(tmp_path / "broken" / "P1.zarr", "fields")
     ingest(tmp_path / "raw", out=tmp_path / "broken" / "P1.zarr")
     summary = last_summary(tmp_path / "broken" / "P1.zarr")
-    assert (summary.converted, summary.skipped) == (4, 2)
+    assert (summary.converted, summary.skipped) == (7, 5)
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
@@ -207,8 +209,8 @@ def test_a_killed_process_resumes_to_the_same_bytes(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert any(line.strip() == "4" for line in process.stdout)
         os.kill(process.pid, signal.SIGKILL)
-    done = len(list(convert.progress_folder(out).glob("A*.json")))
-    assert 4 <= done < 12  # it was killed in the middle
+    done = len([path for path in progress_folder(out).glob("A*.json") if path.suffixes == [".json"]])
+    assert 4 <= done < 24  # it was killed in the middle
     ingest(tmp_path / "raw", out=out)
     assert last_summary(out).skipped == done
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -278,10 +280,20 @@ def test_a_folder_of_one_cut_file_writes_nothing(tmp_path: Path) -> None:
 def test_another_plate_is_never_overwritten(tmp_path: Path) -> None:
     truth = write_folder(tmp_path / "raw")
     plate = ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
-    write_folder(tmp_path / "other", timepoints=3)
-    with pytest.raises(StoreError, match="timepoints 2 there, 3 now"):
+    write_folder(tmp_path / "other", experiment="another plate")
+    with pytest.raises(StoreError, match=r"A01, field 0 was converted from .*death v1.2 HeLa.*another plate.*is to be"):
         ingest(tmp_path / "other", out=tmp_path / "P1.zarr")
     assert_holds(plate, truth)
+
+
+def test_a_plate_grows_with_its_acquisitions(tmp_path: Path) -> None:
+    truth = write_folder(tmp_path / "raw", wells=["A01"], timepoints=2)
+    ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
+    truth |= write_folder(tmp_path / "raw", wells=["A01", "B02"], timepoints=3)
+    plate = ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
+    assert (plate.wells, plate.timepoints) == (("A01", "B02"), 3)
+    assert_holds(open_plate(plate.path), truth)
+    assert (read_result(plate.path, "fields")["status"] == tables.DONE).all()
 
 
 def test_single_frame_series_and_missing_frames_keep_their_times(tmp_path: Path) -> None:
@@ -301,7 +313,7 @@ def test_single_frame_series_and_missing_frames_keep_their_times(tmp_path: Path)
     plate = ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
     assert plate.hours == pytest.approx((0, 2 / 3, 4 / 3, 2))
     fields = read_result(plate.path, "fields")
-    assert list(fields["status"].sel(well="A02", field=0).values) == [1, 1, convert.MISSING, 1]
+    assert list(fields["status"].sel(well="A02", field=0).values) == [1, 1, tables.MISSING, 1]
     assert np.isnan(fields["hours"].sel(well="A02", field=0, timepoint=2))
     assert fields["hours"].sel(well="A02", field=0, timepoint=3) == pytest.approx(2)
     np.testing.assert_array_equal(plate.volume("A02", field=0, timepoint=3), tomogram(4))
@@ -315,7 +327,7 @@ def test_a_frame_missing_inside_a_file_leaves_a_gap(tmp_path: Path) -> None:
     del truth["A01", 0, 1]
     assert_holds(plate, truth)
     assert not plate.has_field("A01", field=0, timepoint=1)
-    assert read_result(plate.path, "fields")["status"].sel(well="A01", field=0, timepoint=1) == convert.MISSING
+    assert read_result(plate.path, "fields")["status"].sel(well="A01", field=0, timepoint=1) == tables.MISSING
 
 
 def test_a_copied_plate_carries_no_state(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""What conversion leaves for the steps above: statistics of every field, and where each came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields as attributes
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..projections import SPECIFIC_INCREMENT, FieldStatistics
+from ..store import Plate
+from .survey import Header, measured_hours
+from .units import Digest, Frames
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+PENDING, DONE, FAILED, MISSING = range(4)  # status of a field at a timepoint
+
+_DIMS = ("well", "field", "timepoint")
+_ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "medium_index": {"units": "1", "long_name": "refractive index of the medium"},
+    "mean_index": {"units": "1", "long_name": "mean refractive index of all voxels"},
+    "percentile_1": {"units": "1", "long_name": "1st percentile of the refractive index"},
+    "percentile_50": {"units": "1", "long_name": "median of the refractive index"},
+    "percentile_99": {"units": "1", "long_name": "99th percentile of the refractive index"},
+    "percentile_99_9": {"units": "1", "long_name": "99.9th percentile of the refractive index"},
+    "confluency": {"units": "1", "long_name": "share of the field covered by cells"},
+    "dry_mass": {
+        "units": "pg",
+        "long_name": "dry mass of all cells of the field",
+        "specific_increment_um3_per_pg": SPECIFIC_INCREMENT,
+    },
+    "focus": {"units": "1", "long_name": "sharpness of the cells' texture"},
+    "missing_share": {"units": "1", "long_name": "share of voxels that were not reconstructed"},
+    "nonfinite": {"units": "voxels", "long_name": "voxels that held no number"},
+}
+
+
+def fields_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
+    """Statistics of every field at every timepoint, from the records of conversion; NaN where there are none."""
+    import xarray as xr
+
+    shape = (len(plate.wells), plate.fields, plate.timepoints)
+    values = {item.name: np.full(shape, np.nan) for item in attributes(FieldStatistics)}
+    status = np.full(shape, MISSING, dtype=np.int8)
+    hours = np.full(shape, np.nan)
+    acquired = np.full(shape, np.datetime64("NaT"), dtype="datetime64[ns]")
+    wells = {well: row for row, well in enumerate(plate.wells)}
+    for (well, field), measured in measured_hours(headers, timepoints=plate.timepoints).items():
+        hours[wells[well], field] = measured
+    for header in headers:
+        source = header.source
+        here = (wells[source.well], source.field)
+        seconds = dict(zip(header.frames, header.seconds, strict=True))
+        # of an unreadable file nobody knows where it ends
+        for number in header.frames or range(plate.timepoints - source.timepoint):
+            index = (*here, source.timepoint + number)
+            if header.recorded is not None and np.isfinite(seconds.get(number, np.nan)):
+                acquired[index] = np.datetime64(header.recorded + timedelta(seconds=seconds[number]))
+            try:
+                record = json.loads(Frames(plate, source, header.frames).marker(number).read_text())
+            except FileNotFoundError:
+                status[index] = FAILED
+                continue
+            for name, table in values.items():
+                table[index] = record["statistics"][name]
+            # nothing reconstructed is nothing seen
+            status[index] = MISSING if record["statistics"]["missing_share"] == 1 else DONE
+    nonfinite = np.nan_to_num(values.pop("nonfinite")).astype(np.int64)
+    variables: dict[str, Any] = {name: (_DIMS, table, _ATTRIBUTES[name]) for name, table in values.items()}
+    flags = {"flag_values": [PENDING, DONE, FAILED, MISSING], "flag_meanings": "pending done failed missing"}
+    return xr.Dataset(
+        {
+            **variables,
+            "nonfinite": (_DIMS, nonfinite, _ATTRIBUTES["nonfinite"]),
+            "hours": (_DIMS, hours, {"units": "h", "long_name": "measured since the field's first frame"}),
+            "acquired": (_DIMS, acquired, {"long_name": "local time of the frame by the instrument"}),
+            "status": (_DIMS, status, flags),
+        },
+        coords={
+            "well": np.array(plate.wells, dtype=object),
+            "field": np.arange(plate.fields),
+            "timepoint": np.arange(plate.timepoints),
+        },
+    )
+
+
+def sources_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
+    """One row a source file: its place on the plate, name, size, SHA-256 and time of acquisition."""
+    import xarray as xr
+
+    rows = []
+    for header in headers:
+        source = header.source
+        try:
+            digest = json.loads(Digest(plate, source).record.read_text())
+        except (FileNotFoundError, ValueError):
+            digest = {}
+        recorded = header.recorded.isoformat(sep=" ", timespec="milliseconds") if header.recorded else ""
+        rows.append(
+            {
+                "path": str(source.path),
+                "part": source.part,
+                "name": source.path.name,
+                "well": source.well,
+                "acquired": recorded,
+                "sha256": digest.get("sha256", ""),
+                "problem": header.problem,
+                "field": source.field,
+                "timepoint": source.timepoint,
+                "frames": len(header.frames),
+                "planned": header.planned,
+                "bytes": digest.get("size", 0),
+            }
+        )
+    columns: dict[str, Any] = {}
+    for name in rows[0]:
+        kind: Any = object if isinstance(rows[0][name], str) else np.int64
+        columns[name] = ("source", np.array([row[name] for row in rows], dtype=kind))
+    return xr.Dataset(columns, coords={"source": np.arange(len(rows))})

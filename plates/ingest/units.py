@@ -1,0 +1,231 @@
+"""One file's frames into the plate: what a worker does, and the record that vouches for each frame."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import AcquisitionError, StoreError
+from ..files import file_size, remove, write_durable
+from ..store import Plate
+from .acquisition import Acquisition, open_acquisition
+from .names import Source
+
+# Raised whenever what conversion stores for the same file changes: everything is then converted again.
+SETTINGS = 2
+# A tomogram with more voxels than this that are no number is refused.
+MAX_NONFINITE_SHARE = 0.01
+
+_HASHED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one file, to be converted one after the other by one worker."""
+
+    plate: Plate
+    source: Source
+    numbers: tuple[int, ...]
+
+    def marker(self, number: int) -> Path:
+        """Record of a finished frame, beside the store, so that a copied plate carries no state."""
+        name = f"{self.source.well}_{self.source.field}_{self.source.timepoint + number}.json"
+        return progress_folder(self.plate.path) / name
+
+    def failure(self, number: int) -> Path:
+        """Record of why a frame failed."""
+        return self.marker(number).with_suffix(".failed.json")
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A file whose SHA-256 is to be taken."""
+
+    plate: Plate
+    source: Source
+
+    @property
+    def record(self) -> Path:
+        """Where the digest is kept, beside the store."""
+        name = f"{self.source.well}_{self.source.field}_{self.source.timepoint}.source.json"
+        return progress_folder(self.plate.path) / name
+
+
+def progress_folder(plate_path: Path) -> Path:
+    """Where the records of a plate's conversion lie: ``P012.zarr.progress`` beside the plate."""
+    return plate_path.with_name(plate_path.name + ".progress")
+
+
+def work_on(unit: Frames | Digest) -> dict[int, str]:
+    """Do a unit of work; frame -> why it failed, for those that did."""
+    return convert_frames(unit) if isinstance(unit, Frames) else take_digest(unit)
+
+
+def convert_frames(unit: Frames) -> dict[int, str]:
+    """Convert frames of a file and leave a record of each; a frame that fails leaves no image.
+
+    Returns
+    -------
+    dict
+        Frame -> why it failed; the others are converted.
+    """
+    fingerprint = source_fingerprint(unit.source)
+    problems: dict[int, str] = {}
+    for number in unit.numbers:
+        forget(unit, number)
+    try:
+        with open_acquisition(unit.source.path, part=unit.source.part) as acquisition:
+            for number in unit.numbers:
+                try:
+                    record = _convert_frame(unit, number, acquisition=acquisition)
+                    if source_fingerprint(unit.source) != fingerprint:
+                        raise AcquisitionError(
+                            f"{unit.source.path}: the file changed while it was read. Wait until the acquisition "
+                            "has ended."
+                        )
+                except (AcquisitionError, StoreError) as error:
+                    delete_images(unit, number)
+                    problems[number] = str(error)
+                    continue
+                marker = {"source": str(unit.source.path), "frame": number, "fingerprint": fingerprint, **record}
+                write_durable(unit.marker(number), json.dumps(marker, indent=1).encode())
+    except AcquisitionError as error:
+        # of a file that fails as a whole, what was not converted by then
+        problems.update({number: str(error) for number in unit.numbers if not file_size(unit.marker(number))})
+    return problems
+
+
+def take_digest(unit: Digest) -> dict[int, str]:
+    """Record a source's SHA-256, for those who ask later which file the numbers came from."""
+    fingerprint = source_fingerprint(unit.source)
+    record = {**fingerprint, "sha256": source_sha256(unit.source)}
+    write_durable(unit.record, json.dumps(record, indent=1).encode())
+    return {}
+
+
+def why_convert(unit: Frames, number: int, *, fingerprint: dict[str, Any]) -> str | None:
+    """None where a frame is done; otherwise why not, empty where it was never done."""
+    try:
+        marker = json.loads(unit.marker(number).read_text())
+        recorded, images = marker["fingerprint"], marker["bytes"]
+    except FileNotFoundError:
+        return ""
+    except (ValueError, KeyError, TypeError):
+        return "its record of completion is damaged"
+    if recorded != fingerprint:
+        changed = [key for key in fingerprint if recorded.get(key) != fingerprint[key]]
+        return f"changed since it was converted: {', '.join(changed)}"
+    for name, size in images.items():
+        if file_size(unit.plate.path.parent / name) != size:
+            return f"its image {name} was lost or cut short"
+    return None
+
+
+def has_digest(unit: Digest, *, fingerprint: dict[str, Any]) -> bool:
+    """Whether the digest of the file as it is now was taken."""
+    try:
+        recorded = json.loads(unit.record.read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return "sha256" in recorded and all(recorded.get(key) == value for key, value in fingerprint.items())
+
+
+def forget(unit: Frames, number: int) -> None:
+    """Remove a frame's records, then the images they vouched for."""
+    marker = unit.marker(number)
+    try:
+        images = [unit.plate.path.parent / name for name in json.loads(marker.read_text())["bytes"]]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        images = []
+    marker.unlink(missing_ok=True)
+    unit.failure(number).unlink(missing_ok=True)
+    for image in images:
+        remove(image)
+
+
+def delete_images(unit: Frames, number: int) -> None:
+    """Remove whatever was written of a frame."""
+    source = unit.source
+    for file in unit.plate.field_files(source.well, field=source.field, timepoint=source.timepoint + number):
+        remove(file)
+
+
+def record_failure(unit: Frames, number: int, problem: str) -> None:
+    """Keep why a frame failed."""
+    record = {"source": str(unit.source.path), "frame": number, "problem": problem}
+    write_durable(unit.failure(number), json.dumps(record).encode())
+
+
+def source_fingerprint(source: Source) -> dict[str, Any]:
+    """What tells that a source changed without reading it: names, sizes and times of its files."""
+    files = _files(source)
+    states = [file.stat() for file in files]
+    return {
+        "name": source.path.name,
+        "part": source.part,
+        "files": len(files),
+        "size": sum(state.st_size for state in states),
+        "modified": max((state.st_mtime_ns for state in states), default=0),
+        "settings": SETTINGS,
+    }
+
+
+def source_sha256(source: Source) -> str:
+    """SHA-256 of a file; of a folder, that of the list of its files' names and SHA-256 (``sha256sum`` makes it)."""
+    files = _files(source)
+    if source.path.is_file():
+        return _sha256(source.path)
+    lines = [f"{_sha256(file)}  {file.relative_to(source.path).as_posix()}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _files(source: Source) -> list[Path]:
+    if source.path.is_file():
+        return [source.path]
+    root = source.path / source.part
+    return sorted(Path(folder) / name for folder, _, names in os.walk(root) for name in names)
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_HASHED_BYTES))
+    with file.open("rb", buffering=0) as handle:
+        while count := handle.readinto(buffer):
+            digest.update(buffer[:count])
+    return digest.hexdigest()
+
+
+def _convert_frame(unit: Frames, number: int, *, acquisition: Acquisition) -> dict[str, Any]:
+    source, plate = unit.source, unit.plate
+    place = {"field": source.field, "timepoint": source.timepoint + number}
+    nonfinite = 0
+
+    def counts() -> Iterator[np.ndarray]:
+        nonlocal nonfinite
+        for slab in acquisition.slabs(number):
+            nonfinite += slab.nonfinite
+            yield slab.counts
+
+    slabs = counts()
+    # a frame that cannot be read at all is told by its reader, not by the store
+    first = next(slabs)
+    statistics = plate.write_field(source.well, volume=chain([first], slabs), **place)
+    if nonfinite > MAX_NONFINITE_SHARE * np.prod(acquisition.shape_zyx):
+        raise AcquisitionError(
+            f"{source.path}: frame {number} holds {nonfinite:,} voxels that are no number, more than "
+            f"{MAX_NONFINITE_SHARE:.0%} of it. Reconstruct it again, or remove it."
+        )
+    files: Sequence[Path] = plate.field_files(source.well, **place)
+    return {
+        "timepoint": place["timepoint"],
+        "statistics": asdict(replace(statistics, nonfinite=nonfinite)),
+        "bytes": {file.relative_to(plate.path.parent).as_posix(): file_size(file) for file in files},
+    }

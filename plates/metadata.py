@@ -1,0 +1,93 @@
+"""The zarr.json files of a plate: what other people's readers see of it before they read a voxel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import ngff
+from .counts import SCALE_FACTOR
+from .files import is_remote, write_text
+from .levels import Level
+from .shards import array_document
+from .states import COLOURS, STATES
+
+if TYPE_CHECKING:
+    from .store import Plate
+
+# channel -> contrast limits in stored units
+TOMOGRAM = {"RI": (13300, 13900)}
+PROJECTIONS = {"maximum": (13300, 13900), "mean": (13300, 13600), "dry mass": (0, 30000)}
+
+_DOWNSCALING = "mean of the pixels that are there"
+
+
+def write_groups(plate: Plate, *, root: Path, levels: Sequence[Level], channels: Mapping[str, tuple[int, int]]) -> None:
+    """Write the groups and arrays of every field below `root`, but not the root's own.
+
+    All fields share one text, so it is made once.
+    """
+    if not is_remote(root):
+        for leftover in root.rglob("*.partial"):
+            leftover.unlink()
+    volumes = len(channels) == 1
+    long_name = "refractive index"
+    if not volumes:
+        # one scale serves all: counts of 0.0001 of index, and of 0.0001 pg/um2
+        long_name = "refractive index (maximum, mean); dry mass in pg/um2"
+    attributes = {"scale_factor": SCALE_FACTOR, "missing_value": 0, "long_name": long_name}
+    arrays = [
+        array_document(
+            (plate.timepoints, len(channels), *level.shape),
+            chunk=level.chunk,
+            dtype="uint16",
+            attributes=attributes,
+            together=len(channels),
+        )
+        for level in levels
+    ]
+    downscaling = _DOWNSCALING if volumes else f"projection along z, then {_DOWNSCALING}"
+    image = group_document(
+        ngff.image_attributes(
+            plate.name, scales=_scales(plate, levels=levels), channels=channels, downscaling=downscaling
+        )
+    )
+    well_group = group_document(ngff.well_attributes(plate.fields))
+    for row in {ngff.well_path(well).split("/")[0] for well in plate.wells}:
+        write_text(root / row / "zarr.json", group_document({}))
+    for well in plate.wells:
+        folder = root / ngff.well_path(well)
+        for field in range(plate.fields):
+            write_text(folder / str(field) / "zarr.json", image)
+            for number, array in enumerate(arrays):
+                write_text(folder / str(field) / str(number) / "zarr.json", array)
+        write_text(folder / "zarr.json", well_group)
+
+
+def write_label_groups(plate: Plate, image: Path, *, levels: Sequence[Level]) -> None:
+    """Write the groups and arrays of the label image "states" of a field's projection."""
+    labels = image / "labels"
+    values = {value: (state, COLOURS[state]) for value, state in enumerate(STATES, start=1)}
+    attributes = ngff.label_attributes("states", scales=_scales(plate, levels=levels), values=values)
+    write_text(labels / "states" / "zarr.json", group_document(attributes))
+    for number, level in enumerate(levels):
+        document = array_document((plate.timepoints, 1, *level.shape), chunk=level.chunk, dtype="uint8", attributes={})
+        write_text(labels / "states" / str(number) / "zarr.json", document)
+    write_text(labels / "zarr.json", group_document(ngff.labels_attributes(["states"])))
+
+
+def group_document(attributes: Mapping[str, Any]) -> str:
+    """The zarr.json of a group."""
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=1)
+
+
+def _scales(plate: Plate, *, levels: Sequence[Level]) -> list[tuple[float, ...]]:
+    # the standard knows only an even step in time; the exact hours are in the plate's own record
+    steps = np.diff(plate.hours)
+    interval = float(np.median(steps)) if len(steps) and np.median(steps) > 0 else 1.0
+    z, y, x = plate.voxel_um
+    return [(interval, 1.0, z, y * level.factor, x * level.factor) for level in levels]
