@@ -16,7 +16,7 @@ _PARTIAL = ".partial"
 
 
 def location(place: str | Path) -> Path:
-    """A folder or file by its name: a path of this machine, made absolute, or a URL such as ``s3://bucket/P012.zarr``.
+    """A folder or file by its name: a path of this machine, or a URL such as ``s3://bucket/P012.zarr``.
 
     A URL becomes an object that is used like a path (of the package universal-pathlib, over fsspec). Access keys
     and the address of the store come from the environment, as the store's own tools read them.
@@ -28,7 +28,7 @@ def location(place: str | Path) -> Path:
     """
     text = str(place)
     if "://" not in text:
-        return Path(place).absolute()
+        return Path(place)
     if not isinstance(place, str):
         return place
     try:
@@ -53,6 +53,11 @@ def file_size(file: Path) -> int:
         return int(file.stat().st_size)
     except FileNotFoundError:
         return 0
+
+
+def gigabytes(size: float) -> str:
+    """Size for people: 31.5 GB, 4.2 MB."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def write_text(file: Path, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,38 +23,67 @@ if TYPE_CHECKING:
 # channel -> contrast limits in stored units
 TOMOGRAM = {"RI": (13300, 13900)}
 PROJECTIONS = {"maximum": (13300, 13900), "mean": (13300, 13600), "dry mass": (0, 30000)}
+CAMERA = (0, 4000)  # contrast limits of a fluorescence channel
 
 _DOWNSCALING = "mean of the pixels that are there"
 
 
-def write_groups(plate: Plate, *, root: Path, levels: Sequence[Level], channels: Mapping[str, tuple[int, int]]) -> None:
-    """Write the groups and arrays of every field below `root`, but not the root's own.
+@dataclass(frozen=True)
+class Sibling:
+    """One of a plate's stores: where it is, what its images are.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    levels
+        Of every image, finest first.
+    channels
+        Name -> contrast limits in stored units; all lie in one file.
+    """
+
+    path: Path
+    levels: Sequence[Level]
+    channels: Mapping[str, tuple[int, int]]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the numbers of its arrays mean."""
+        if self.channels.keys() == TOMOGRAM.keys():
+            return {"scale_factor": SCALE_FACTOR, "missing_value": 0, "long_name": "refractive index"}
+        if self.channels.keys() == PROJECTIONS.keys():
+            # one scale serves all: counts of 0.0001 of index, and of 0.0001 pg/um2
+            name = "refractive index (maximum, mean); dry mass in pg/um2"
+            return {"scale_factor": SCALE_FACTOR, "missing_value": 0, "long_name": name}
+        return {"missing_value": 0, "long_name": "fluorescence, maximum along z, in camera units + 1"}
+
+
+def write_groups(plate: Plate, sibling: Sibling) -> None:
+    """Write the groups and arrays of every field of a store, but not its root's own.
 
     All fields share one text, so it is made once.
     """
+    root = sibling.path
     if not is_remote(root):
         for leftover in root.rglob("*.partial"):
             leftover.unlink()
-    volumes = len(channels) == 1
-    long_name = "refractive index"
-    if not volumes:
-        # one scale serves all: counts of 0.0001 of index, and of 0.0001 pg/um2
-        long_name = "refractive index (maximum, mean); dry mass in pg/um2"
-    attributes = {"scale_factor": SCALE_FACTOR, "missing_value": 0, "long_name": long_name}
     arrays = [
         array_document(
-            (plate.timepoints, len(channels), *level.shape),
+            (plate.timepoints, len(sibling.channels), *level.shape),
             chunk=level.chunk,
             dtype="uint16",
-            attributes=attributes,
-            together=len(channels),
+            attributes=sibling.attributes,
+            together=len(sibling.channels),
         )
-        for level in levels
+        for level in sibling.levels
     ]
-    downscaling = _DOWNSCALING if volumes else f"projection along z, then {_DOWNSCALING}"
+    projected = sibling.channels.keys() != TOMOGRAM.keys()
     image = group_document(
         ngff.image_attributes(
-            plate.name, scales=_scales(plate, levels=levels), channels=channels, downscaling=downscaling
+            plate.name,
+            scales=_scales(plate, levels=sibling.levels),
+            channels=sibling.channels,
+            downscaling=f"projection along z, then {_DOWNSCALING}" if projected else _DOWNSCALING,
         )
     )
     well_group = group_document(ngff.well_attributes(plate.fields))

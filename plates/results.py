@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import MissingInputError, StoreError
-from .files import write_text
+from .files import is_remote, location, remove, write_text
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,7 +31,7 @@ _COMMANDS = {"layout": "ingest", "fields": "ingest", "probabilities": "classify"
 
 def results_path(plate_path: Path) -> Path:
     """``P012.zarr`` -> ``P012.results.zarr``; a path of results is returned as it is."""
-    plate_path = Path(plate_path)
+    plate_path = location(plate_path)
     if plate_path.name.endswith(_SUFFIX):
         return plate_path
     return plate_path.with_name(plate_path.name.removesuffix(".zarr") + _SUFFIX)
@@ -60,11 +61,14 @@ def write_result(path: Path, name: str, dataset: xr.Dataset, *, provenance: Mapp
         write_text(store / "zarr.json", json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
     prepared = _with_plain_text(dataset)
     prepared.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True, default=str)
+    if is_remote(store):
+        _put(prepared, store / name)
+        return
     for leftover in store.parent.glob(f"{escape(store.name)}.{name}.*.partial"):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = store.with_name(f"{store.name}.{name}.{os.getpid()}.partial")
     try:
-        prepared.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False, encoding=_encoding(prepared))
+        _to_zarr(prepared, temporary)
         _replace_folder(temporary, store / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -88,7 +92,7 @@ def read_result(path: Path, name: str) -> xr.Dataset:
             f"{store}: there is no result {name!r} yet. Run `tomoscreen {_COMMANDS.get(name, 'analyse')}` first."
         )
     try:
-        with xr.open_dataset(store, group=name, engine="zarr", consolidated=False) as stored:
+        with xr.open_dataset(str(store), group=name, engine="zarr", consolidated=False) as stored:
             return _with_plain_text(stored.load())
     except (ValueError, RuntimeError, OSError, KeyError) as error:
         raise StoreError(
@@ -130,6 +134,25 @@ def _encoding(dataset: xr.Dataset) -> dict[Any, dict[str, Any]]:
         for name, variable in dataset.variables.items()
         if variable.size and variable.nbytes <= _ONE_CHUNK_BYTES
     }
+
+
+def _to_zarr(prepared: xr.Dataset, folder: Path) -> None:
+    prepared.to_zarr(folder, mode="w", zarr_format=3, consolidated=False, encoding=_encoding(prepared))
+
+
+def _put(prepared: xr.Dataset, target: Path) -> None:
+    """Write a result into an object store, where nothing is renamed: its root, which says it is there, comes last."""
+    remove(target / "zarr.json")
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "result.zarr"
+        _to_zarr(prepared, local)
+        files = [file for file in sorted(local.rglob("*")) if file.is_file() and file != local / "zarr.json"]
+        kept = {target.joinpath(*file.relative_to(local).parts) for file in files}
+        for old in target.rglob("*"):
+            if old.is_file() and old not in kept:
+                remove(old)
+        for file in (*files, local / "zarr.json"):
+            target.joinpath(*file.relative_to(local).parts).write_bytes(file.read_bytes())
 
 
 def _replace_folder(new: Path, target: Path) -> None:

@@ -1,9 +1,12 @@
 """The plate store: tomograms and their projections, written once a field, read by anybody.
 
-A plate is OME-Zarr 0.5 with axes t, c, z, y, x in two siblings: ``P012.zarr`` holds the tomograms and
-``P012_mip.zarr``, with the same wells and fields, their projections and the map of states. A voxel is the
-refractive index x 10,000 as uint16; 0 means "no data". The tomogram of one field at one timepoint is one file
-(a shard), so that two writers never share one and a half-written one never spoils another.
+A plate is OME-Zarr 0.5 with axes t, c, z, y, x in siblings with the same wells and fields: ``P012.zarr`` holds the
+tomograms, ``P012_mip.zarr`` their projections and the map of states, ``P012_fl.zarr`` the fluorescence on the
+projections' pixels, where there is any. A voxel is the refractive index x 10,000 as uint16; 0 means "no data". The
+tomogram of one field at one timepoint is one file (a shard), so that two writers never share one and a half-written
+one never spoils another.
+
+Tomograms of somebody else's OME-Zarr plate may stay where they are: ``P012.zarr`` then only names them.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +30,9 @@ from .projections import FieldStatistics, summarise
 from .shards import ShardWriter
 from .states import STATES
 from .tomogram import pass_through, shrink
+
+if TYPE_CHECKING:
+    from .foreign import ForeignPlate
 
 _SCHEMA = 2
 _KEY = "tomoscreen"
@@ -43,6 +50,8 @@ def create_plate(
     rows: int,
     columns: int,
     hours: Sequence[float],
+    fluorescence: Sequence[str] = (),
+    elsewhere: Elsewhere | None = None,
     provenance: Mapping[str, Any],
 ) -> Plate:
     """Make an empty plate and its sibling for projections, or reopen one, which may grow.
@@ -64,6 +73,10 @@ def create_plate(
         Format of the plate, such as 8 x 12.
     hours
         Nominal hours since the first frame, one a timepoint.
+    fluorescence
+        Names of the fluorescence channels.
+    elsewhere
+        The plate that holds the tomograms, where they are not to be copied.
     provenance
         What made the plate; kept as it is, must be JSON.
 
@@ -83,23 +96,30 @@ def create_plate(
         hours=tuple(float(hour) for hour in hours),
         rows=rows,
         columns=columns,
+        fluorescence=tuple(fluorescence),
+        elsewhere=elsewhere,
     )
     _check_new(plate)
     present = open_plate(plate.path) if (plate.path / "zarr.json").exists() else None
     if present is not None:
         plate = _joined(present, plate)
+    siblings = plate._siblings()
     if present is None or present != plate:
-        metadata.write_groups(plate, root=plate.path, levels=volume_levels(plate.shape_zyx), channels=metadata.TOMOGRAM)
-        levels = projection_levels(plate.shape_zyx)
-        metadata.write_groups(plate, root=plate.mip_path, levels=levels, channels=PROJECTIONS)
+        for sibling in siblings:
+            metadata.write_groups(plate, sibling)
     attributes = ngff.plate_attributes(
         plate.name, wells=plate.wells, rows=plate.rows, columns=plate.columns, fields=plate.fields
     )
+    record = {_KEY: plate._record(provenance)}
     # the roots come last: a plate that was interrupted before them is no plate yet, and is made again
-    described = metadata.group_document({**attributes, _KEY: plate._record(provenance)}).encode()
-    for root in (plate.mip_path, plate.path):
-        if not (root / "zarr.json").exists() or (root / "zarr.json").read_bytes() != described:
-            write_durable(root / "zarr.json", described)
+    roots = {sibling.path: {**attributes, **record} for sibling in reversed(siblings)}
+    if plate.elsewhere is not None:
+        # it holds no image, so it is no plate to others
+        roots[plate.path] = record
+    for root, described in roots.items():
+        document = metadata.group_document(described).encode()
+        if not (root / "zarr.json").exists() or (root / "zarr.json").read_bytes() != document:
+            write_durable(root / "zarr.json", document)
     return plate
 
 
@@ -137,11 +157,30 @@ def open_plate(path: Path) -> Plate:
             hours=tuple(record["hours"]),
             rows=record["rows"],
             columns=record["columns"],
+            fluorescence=tuple(record["fluorescence"]),
+            elsewhere=Elsewhere(**record["elsewhere"]) if record["elsewhere"] else None,
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise StoreError(
             f"{path}: not a plate made by `tomoscreen ingest`, or its zarr.json is damaged ({error})."
         ) from error
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Somebody else's OME-Zarr plate whose tomograms are used in place.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    channel, acquisition
+        Which channel holds the refractive index, and which run is meant; None where there is only one.
+    """
+
+    path: str
+    channel: str | None = None
+    acquisition: int | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +199,10 @@ class Plate:
         Nominal hours since the first frame, one a timepoint.
     rows, columns
         Format of the plate.
+    fluorescence
+        Names of the fluorescence channels; single images may be absent.
+    elsewhere
+        Where the tomograms are, if not here.
     """
 
     path: Path
@@ -172,11 +215,18 @@ class Plate:
     hours: tuple[float, ...]
     rows: int
     columns: int
+    fluorescence: tuple[str, ...] = ()
+    elsewhere: Elsewhere | None = None
 
     @property
     def mip_path(self) -> Path:
         """Sibling store of the projections."""
         return self.path.with_name(f"{self.path.stem}_mip.zarr")
+
+    @property
+    def fluorescence_path(self) -> Path:
+        """Sibling store of the fluorescence; absent where there is none."""
+        return self.path.with_name(f"{self.path.stem}_fl.zarr")
 
     def volume(self, well: str, *, field: int, timepoint: int) -> np.ndarray:
         """Tomogram (z, y, x) as uint16 counts; 0 = missing.
@@ -186,7 +236,21 @@ class Plate:
         StoreError
             It was never written, or its file is damaged.
         """
+        if self.elsewhere is not None:
+            self._check_place(well, field=field, timepoint=timepoint)
+            return _open_elsewhere(self.elsewhere).volume(well, field=field, timepoint=timepoint)
         return self._read(self.path, well, field=field, timepoint=timepoint, level=0)
+
+    def fluorescence_projection(self, well: str, *, field: int, timepoint: int, channel: str) -> np.ndarray:
+        """Maximum projection of a fluorescence channel (y, x) on the projection's pixels, in camera units + 1.
+
+        Outside the area that the camera saw it is 0. Raises as `volume`.
+        """
+        if channel not in self.fluorescence:
+            raise StoreError(f"{self.path}: no fluorescence channel {channel!r}; there are {list(self.fluorescence)}")
+        number = self.fluorescence.index(channel)
+        image = self._read(self.fluorescence_path, well, field=field, timepoint=timepoint, level=0, channel=number)
+        return np.squeeze(image, axis=0)
 
     def projection(self, well: str, *, field: int, timepoint: int, kind: str = "maximum") -> np.ndarray:
         """Projection (y, x) as uint16; 0 = missing. Raises as `volume`.
@@ -218,11 +282,18 @@ class Plate:
         """Files that hold one field at one timepoint, tomogram first."""
         self._check_place(well, field=field, timepoint=timepoint)
         return [
-            _shard(root, well, field=field, level=level, timepoint=timepoint)
-            for root, levels in (
-                (self.path, volume_levels(self.shape_zyx)),
-                (self.mip_path, projection_levels(self.shape_zyx)),
-            )
+            _shard(sibling.path, well, field=field, level=level, timepoint=timepoint)
+            for sibling in self._siblings()
+            if sibling.path != self.fluorescence_path
+            for level in range(len(sibling.levels))
+        ]
+
+    def fluorescence_files(self, well: str, *, field: int, timepoint: int) -> list[Path]:
+        """Files that hold the fluorescence of one field at one timepoint, if there is any."""
+        self._check_place(well, field=field, timepoint=timepoint)
+        levels = projection_levels(self.shape_zyx) if self.fluorescence else []
+        return [
+            _shard(self.fluorescence_path, well, field=field, level=level, timepoint=timepoint)
             for level in range(len(levels))
         ]
 
@@ -254,12 +325,13 @@ class Plate:
         for file in files:
             remove(file)
         levels = volume_levels(self.shape_zyx)
+        kept = levels if self.elsewhere is None else []
         slabs = [volume] if isinstance(volume, np.ndarray) else volume
         try:
             with ExitStack() as stack:
                 writers = [
                     ShardWriter(stack.enter_context(appearing_whole(file)), shape=level.shape, chunk=level.chunk)
-                    for file, level in zip(files, levels, strict=False)
+                    for file, level in zip(files, kept, strict=False)
                 ]
                 passed = pass_through(
                     slabs, shape_zyx=self.shape_zyx, chunk=levels[0].chunk, writers=writers, factor=VOLUME_FACTOR
@@ -270,11 +342,31 @@ class Plate:
             raise StoreError(f"{self.path}, well {well}, field {field}: {error}") from error
         projections, statistics = summarise(passed, voxel_um=self.voxel_um)
         images = [projections.maximum[None], projections.mean[None], projections.dry_mass[None]]
-        for file, level in zip(files[len(levels) :], projection_levels(self.shape_zyx), strict=True):
-            if level.factor > 1:
-                images = [shrink(image, factor=PROJECTION_FACTOR) for image in images]
-            _write_shard(file, images, level=level)
+        _write_pyramid(files[len(kept) :], images, levels=projection_levels(self.shape_zyx))
         return statistics
+
+    def write_fluorescence(self, well: str, *, field: int, timepoint: int, images: Mapping[str, np.ndarray]) -> None:
+        """Write the fluorescence of a field: channel -> uint16 (y, x) in camera units + 1; 0 = not seen.
+
+        A channel of the plate that is not given was not recorded.
+
+        Raises
+        ------
+        StoreError
+            The images do not fit the plate.
+        """
+        files = self.fluorescence_files(well, field=field, timepoint=timepoint)
+        for channel, image in images.items():
+            if channel not in self.fluorescence or image.shape != self.shape_zyx[1:] or image.dtype != np.uint16:
+                raise StoreError(
+                    f"{self.fluorescence_path}, well {well}, field {field}: got {channel} {image.dtype} "
+                    f"{image.shape}, expected uint16 {self.shape_zyx[1:]} of {list(self.fluorescence)}"
+                )
+        for file in files:
+            remove(file)
+        nothing = np.zeros(self.shape_zyx[1:], dtype=np.uint16)
+        stacks = [images.get(channel, nothing)[None] for channel in self.fluorescence]
+        _write_pyramid(files, stacks, levels=projection_levels(self.shape_zyx))
 
     def write_classes(self, well: str, *, field: int, timepoint: int, classes: np.ndarray) -> None:
         """Write the map of states of a field as the label image "states" of its projection.
@@ -343,6 +435,17 @@ class Plate:
                 f"{self.timepoints} timepoints"
             )
 
+    def _siblings(self) -> list[metadata.Sibling]:
+        """Stores with images, as others read them."""
+        projections = projection_levels(self.shape_zyx)
+        siblings = [metadata.Sibling(self.mip_path, projections, metadata.PROJECTIONS)]
+        if self.elsewhere is None:
+            siblings.insert(0, metadata.Sibling(self.path, volume_levels(self.shape_zyx), metadata.TOMOGRAM))
+        if self.fluorescence:
+            channels = dict.fromkeys(self.fluorescence, metadata.CAMERA)
+            siblings.append(metadata.Sibling(self.fluorescence_path, projections, channels))
+        return siblings
+
     def _record(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "schema": _SCHEMA,
@@ -356,6 +459,8 @@ class Plate:
             "rows": self.rows,
             "columns": self.columns,
             "projections": list(PROJECTIONS),
+            "fluorescence": list(self.fluorescence),
+            "elsewhere": asdict(self.elsewhere) if self.elsewhere else None,
             "provenance": dict(provenance),
         }
 
@@ -382,7 +487,7 @@ def _joined(present: Plate, wanted: Plate) -> Plate:
     """A plate that is there, with what is new; the kind of its tomograms is fixed once written."""
     differences = [
         f"{what} {_brief(getattr(present, what))} there, {_brief(getattr(wanted, what))} now"
-        for what in ("shape_zyx", "voxel_um", "rows", "columns")
+        for what in ("shape_zyx", "voxel_um", "rows", "columns", "elsewhere")
         if getattr(present, what) != getattr(wanted, what)
     ]
     if differences:
@@ -395,6 +500,7 @@ def _joined(present: Plate, wanted: Plate) -> Plate:
         wanted,
         wells=tuple(sorted({*present.wells, *wanted.wells}, key=ngff.well_position)),
         fields=max(present.fields, wanted.fields),
+        fluorescence=tuple(dict.fromkeys((*present.fluorescence, *wanted.fluorescence))),
         timepoints=longer.timepoints,
         hours=wanted.hours if wanted.timepoints == longer.timepoints else longer.hours,
     )
@@ -404,6 +510,21 @@ def _brief(value: Any) -> str:
     if isinstance(value, tuple) and len(value) > 6:
         return f"({len(value)}: {value[0]} to {value[-1]})"
     return str(value)
+
+
+@lru_cache(maxsize=4)
+def _open_elsewhere(elsewhere: Elsewhere) -> ForeignPlate:
+    from .foreign import open_foreign_plate
+
+    return open_foreign_plate(Path(elsewhere.path), channel=elsewhere.channel, acquisition=elsewhere.acquisition)
+
+
+def _write_pyramid(files: Sequence[Path], images: Sequence[np.ndarray], *, levels: Sequence[Level]) -> None:
+    """Images (1, y, x), one a channel, and their coarser levels."""
+    for file, level in zip(files, levels, strict=True):
+        if level.factor > 1:
+            images = [shrink(image, factor=PROJECTION_FACTOR) for image in images]
+        _write_shard(file, images, level=level)
 
 
 def _write_shard(file: Path, images: Sequence[np.ndarray], *, level: Level) -> None:

@@ -121,12 +121,15 @@ def shrink(image: np.ndarray, *, factor: int) -> np.ndarray:
     rows, columns = height // factor, width // factor
     small = np.empty((len(image), *(-(-size // factor) for size in image.shape[1:])), dtype=np.uint16)
     small[:, :rows, :columns] = _means(image[:, :height, :width], factor=factor)
-    edges = (np.s_[:, height:], np.s_[:, rows:]), (np.s_[:, :height, width:], np.s_[:, :rows, columns:])
-    for strip, target in edges:
-        if image[strip].size:
+    for strip, target in (
+        (image[:, height:], small[:, rows:]),
+        (image[:, :height, width:], small[:, :rows, columns:]),
+    ):
+        if strip.size:
             # missing pixels have no say in the mean, so they may fill the edge
-            filling = [(0, 0), *((0, -size % factor) for size in image[strip].shape[1:])]
-            small[target] = _means(np.pad(image[strip], filling), factor=factor)
+            filled = np.zeros((len(strip), *(size * factor for size in target.shape[1:])), dtype=image.dtype)
+            filled[:, : strip.shape[1], : strip.shape[2]] = strip
+            target[...] = _means(filled, factor=factor)
     return small
 
 

@@ -14,7 +14,7 @@ from screening.quality import Rule, assess
 from screening.ranking import rank
 from screening.settings import AnalysisSettings
 
-RULES = 1
+RULES = 2
 """Version of the analysis; raised when the same probabilities would give other numbers."""
 
 INPUTS = ("layout", "fields", "probabilities")

@@ -3,11 +3,12 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from plates.errors import SettingsError, TomoscreenError
+from plates.files import location
 
 TRANSIENT = 75  # storage failed: try again when it is mended
 INTERRUPTED = 130  # what typer leaves with after Ctrl-C
@@ -20,7 +21,17 @@ app = typer.Typer(
     help="From holotomography plates to compounds ranked by how, how strongly and how fast they kill.",
 )
 
-PlatePath = Annotated[Path, typer.Argument(help="The plate's store, such as results/P012.zarr.")]
+layout_app = typer.Typer(no_args_is_help=True, help="Plate maps: look at them before anything runs.")
+app.add_typer(layout_app, name="layout")
+
+PlatePath = Annotated[Path, typer.Argument(parser=location, help="The plate's store, such as results/P012.zarr.")]
+PlateMapPath = Annotated[Path, typer.Option(help="Plate map (CSV, TSV or Excel).")]
+DoseUnit = Annotated[str | None, typer.Option(help="Unit of doses written without one.")]
+Sheet = Annotated[str | None, typer.Option(help="Sheet of an Excel plate map; by default the first.")]
+FileFormat = Annotated[
+    Literal["tcf", "tiff", "ome-zarr"] | None, typer.Option("--format", help="Use files of this format only.")
+]
+Compounds = Annotated[Path | None, typer.Option(help="Table of compounds, as Broad plate maps have it.")]
 Workers = Annotated[str, typer.Option(help="Local processes; 'auto' is one a core.")]
 Scheduler = Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")]
 
@@ -93,12 +104,66 @@ def simulate(
 
 
 @app.command()
-def ingest(
-    acquisitions: Annotated[Path, typer.Argument(help="Folder of TCF files.")],
-    out: Annotated[Path, typer.Argument(help="Plate to make, such as results/P012.zarr.")],
-    layout: Annotated[Path, typer.Option(help="Plate map (CSV or TSV).")],
+def inspect(
+    acquisitions: Annotated[Path, typer.Argument(help="Folder of acquisitions, or an OME-Zarr plate.")],
     manifest: Annotated[Path | None, typer.Option(help="CSV that places files by hand.")] = None,
-    dose_unit: Annotated[str | None, typer.Option(help="Unit of doses written without one.")] = None,
+    layout: Annotated[Path | None, typer.Option(help="Plate map, to compare its wells with those imaged.")] = None,
+    file_format: FileFormat = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Show what would be ingested, and what is wrong with it, without converting anything.
+
+    Example: tomoscreen inspect P012/ --layout P012.csv
+    """
+    from plates.ingest.inspection import inspect as look_at
+    from plates.layout import read_plate_map
+    from screening.inspect import exit_code, print_inspection
+
+    plate_map = None if layout is None else read_plate_map(layout)
+    inspection = look_at(acquisitions, manifest=manifest, plate_map=plate_map, file_format=file_format)
+    if json:
+        typer.echo(inspection.to_json())
+    else:
+        print_inspection(inspection)
+    raise typer.Exit(exit_code(inspection))
+
+
+@layout_app.command("check")
+def check_layout(
+    plate_map: Annotated[Path, typer.Argument(help="Plate map (CSV, TSV or Excel).")],
+    acquisitions: Annotated[Path | None, typer.Option(help="Acquisitions, to compare the wells imaged.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write as well, such as layout.html.")] = None,
+    dose_unit: DoseUnit = None,
+    sheet: Sheet = None,
+    compounds: Compounds = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of drawing.")] = False,
+) -> None:
+    """Draw a plate map and list everything suspicious about it, before anything runs.
+
+    Example: tomoscreen layout check P012.csv --acquisitions P012/ --out P012.layout.html
+    """
+    from plates.layout import read_plate_map
+    from screening.layout_check import check_layout as check
+
+    read = read_plate_map(plate_map, dose_unit=dose_unit, sheet=sheet, metadata=compounds)
+    check(read, acquisitions=acquisitions, out=out, as_json=json)
+
+
+@app.command()
+def ingest(
+    acquisitions: Annotated[Path, typer.Argument(help="Folder of acquisitions, or an OME-Zarr plate.")],
+    out: Annotated[Path, typer.Argument(parser=location, help="Plate to make, such as results/P012.zarr.")],
+    layout: PlateMapPath,
+    manifest: Annotated[Path | None, typer.Option(help="CSV that places files by hand.")] = None,
+    dose_unit: DoseUnit = None,
+    sheet: Sheet = None,
+    compounds: Compounds = None,
+    file_format: FileFormat = None,
+    acquisition: Annotated[int | None, typer.Option(min=0, help="Which run of an OME-Zarr plate.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Channel of an OME-Zarr plate that holds the index.")] = None,
+    stitch: Annotated[bool, typer.Option("--stitch", help="Join overlapping positions to wide fields.")] = False,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Leave an OME-Zarr plate's tomograms there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell sizes, time and room, and write nothing.")] = False,
     workers: Workers = "auto",
     scheduler: Scheduler = "",
 ) -> None:
@@ -106,24 +171,36 @@ def ingest(
 
     Example: tomoscreen ingest P012/ results/P012.zarr --layout P012.csv
     """
+    from plates.ingest.convert import Reading, last_summary
     from plates.ingest.convert import ingest as convert
-    from plates.ingest.convert import last_summary
     from plates.layout import read_plate_map
     from screening.cluster import cluster
-    from screening.terminal import Bars
+    from screening.terminal import Bars, print_preview
 
-    plate_map = read_plate_map(layout, dose_unit=dose_unit)
-    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
+    plate_map = read_plate_map(layout, dose_unit=dose_unit, sheet=sheet, metadata=compounds)
+    reading = Reading(
+        manifest=manifest,
+        file_format=file_format,
+        acquisition=acquisition,
+        channel=channel,
+        stitch=stitch,
+        in_place=in_place,
+    )
+    count = workers_from(workers)
+    if dry_run:
+        print_preview(acquisitions, out=out, plate_map=plate_map, reading=reading, workers=count)
+        return
+    with Bars() as bars, cluster(workers=count, scheduler=scheduler) as client:
         convert(
             acquisitions,
             out=out,
             plate_map=plate_map,
-            manifest=manifest,
+            reading=reading,
             client=client,
             progress=lambda done, total, text: bars(done, total, f"converting {out.stem}"),
         )
     summary = last_summary(out)
-    typer.echo(f"{out}: {summary.converted} files converted, {summary.skipped} done before.")
+    typer.echo(f"{out}: {summary.converted} tomograms converted, {summary.skipped} done before.")
 
 
 @app.command()

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from plates.layout.roles import is_masked
 from plates.states import DEAD, STATES
 
 ASSUMED_DISPERSION = 0.05  # between-field correlation where a plate cannot tell its own (one field per well)
@@ -56,7 +57,9 @@ def aggregate(
     """
     totals, patches, votes = _per_field(probabilities)
     readouts = np.concatenate([totals[..., : len(DEAD)].sum(axis=-1, keepdims=True), totals], axis=-1)
-    dispersion, freedom = _dispersion(readouts, patches)
+    masked = set(layout.well.values[is_masked(layout)])
+    used = np.array([well not in masked for well in probabilities.well.values], dtype=bool)
+    dispersion, freedom = _dispersion(readouts[used], patches[used])
     pooled = freedom >= FEWEST_FREEDOM
     phi = dispersion if pooled else np.full(len(dispersion), assumed_dispersion)
     quantile = stats.t.ppf(0.5 + level / 2, freedom) if pooled else stats.norm.ppf(0.5 + level / 2)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from plates.layout.roles import MASKED, main_vehicle, roles, vehicle_controls, vehicles
 from plates.states import STATES
 
 SMALLEST_WINDOW = 0.1  # death of positive controls minus death of vehicle below which "percent" means nothing
@@ -20,6 +21,10 @@ def normalize(fractions: xr.Dataset, *, center: Literal["median", "mean"] = "med
     the compound kills, and the excesses of the three pathways add up to it. The live states' excesses are
     their losses on the same scale.
 
+    Cells in ethanol are no control of cells in DMSO: where the plate map names vehicles, v and V are those of
+    the well's own vehicle (`plates.layout.roles.vehicle_controls`). Positive controls are taken together,
+    whatever their vehicle. Masked wells keep their raw values and take no part.
+
     Parameters
     ----------
     fractions
@@ -32,35 +37,37 @@ def normalize(fractions: xr.Dataset, *, center: Literal["median", "mean"] = "med
     -------
     Dataset
         (well, timepoint): `death_percent` (0 = vehicle, 100 = positive controls of whatever pathway; not
-        clipped), `death_excess`, and raw `death`; (well, timepoint, state): `excess` and raw `fraction`;
-        (timepoint): `vehicle_death`, `positive_death`, `n_vehicle`, `n_positive` (wells with cells).
-        Everything relative is NaN where the plate has no vehicle wells with cells, and `death_percent` also
-        where it has no positive controls or they die at most 0.1 more than vehicle; `attrs["note"]` then
-        says so.
+        clipped), `death_excess`, `own_vehicle_death` (V of the well's own vehicle), and raw `death`; (well,
+        timepoint, state): `excess` and raw `fraction`; (timepoint): `vehicle_death` of the vehicle with the
+        most control wells, `positive_death`, `n_vehicle`, `n_positive` (wells with cells, of all vehicles).
+        Everything relative is NaN in masked wells and where the plate has no vehicle wells with cells that
+        match, and `death_percent` also where it has no positive controls or they die at most 0.1 more than
+        vehicle; `attrs["note"]` then says so.
     """
     reduce = np.nanmedian if center == "median" else np.nanmean
     counted = np.isfinite(fractions.death.transpose("well", "timepoint").values)
     death = fractions.death.transpose("well", "timepoint").values.astype(float)
     states = fractions.fraction.transpose("well", "timepoint", "state").values.astype(float)
-    vehicle, positive = (fractions.control.values == kind for kind in ("negative", "positive"))
-
-    vehicle_death, positive_death = (_center(death[wells], reduce) for wells in (vehicle, positive))
-    vehicle_state = _center(states[vehicle], reduce)
-    alive = np.where(vehicle_death < 1, 1 - vehicle_death, np.nan)
-    window = positive_death - vehicle_death
+    role = roles(fractions)
+    vehicle, positive = role == "negative", role == "positive"
+    own_death, own_state = _own_vehicle(fractions, death, states, reduce)
+    vehicle_death, positive_death = (_center(death[wells], reduce) for wells in (main_vehicle(fractions), positive))
+    alive = np.where(own_death < 1, 1 - own_death, np.nan)
+    window = positive_death - own_death
     window = np.where(window > SMALLEST_WINDOW, window, np.nan)
 
     over_time, over_state = ("well", "timepoint"), ("well", "timepoint", "state")
     percent = {"units": "percent of controls"}
     return xr.Dataset(
         {
-            "death_percent": (over_time, 100 * (death - vehicle_death) / window, percent),
-            "death_excess": (over_time, (death - vehicle_death) / alive, {"units": "1"}),
-            "excess": (over_state, (states - vehicle_state) / alive[:, None], {"units": "1"}),
+            "death_percent": (over_time, 100 * (death - own_death) / window, percent),
+            "death_excess": (over_time, (death - own_death) / alive, {"units": "1"}),
+            "excess": (over_state, (states - own_state) / alive[..., None], {"units": "1"}),
             "death": fractions.death.transpose(*over_time),
             "fraction": fractions.fraction.transpose(*over_state),
             "vehicle_death": ("timepoint", vehicle_death),
-            "vehicle_fraction": (("timepoint", "state"), vehicle_state),
+            "own_vehicle_death": (over_time, own_death, {"units": "1"}),
+            "vehicle_fraction": (("timepoint", "state"), _center(states[main_vehicle(fractions)], reduce)),
             "positive_death": ("timepoint", positive_death),
             "n_vehicle": ("timepoint", counted[vehicle].sum(axis=0)),
             "n_positive": ("timepoint", counted[positive].sum(axis=0)),
@@ -69,9 +76,22 @@ def normalize(fractions: xr.Dataset, *, center: Literal["median", "mean"] = "med
         attrs={
             "center": center,
             "excess": "(x - vehicle) / (1 - vehicle death), Abbott 1925",
-            "note": _note(vehicle_death, window, positive.any()),
+            "note": _note(own_death[role != MASKED], window[role != MASKED], positive.any()),
         },
     )
+
+
+def _own_vehicle(
+    fractions: xr.Dataset, death: np.ndarray, states: np.ndarray, reduce: object
+) -> tuple[np.ndarray, np.ndarray]:
+    """Centre of the control wells of each well's own vehicle: death (well, timepoint) and (well, timepoint, state)."""
+    own_death, own_state = np.full_like(death, np.nan), np.full_like(states, np.nan)
+    vehicle, used = vehicles(fractions), roles(fractions) != MASKED
+    for name, controls in vehicle_controls(fractions).items():
+        members = used & (vehicle == name)
+        own_death[members] = _center(death[controls], reduce)
+        own_state[members] = _center(states[controls], reduce)
+    return own_death, own_state
 
 
 def _center(values: np.ndarray, reduce: object) -> np.ndarray:
@@ -81,11 +101,17 @@ def _center(values: np.ndarray, reduce: object) -> np.ndarray:
     return np.where(held, reduce(filled, axis=0), np.nan)  # type: ignore[operator]
 
 
-def _note(vehicle_death: np.ndarray, window: np.ndarray, has_positive: bool) -> str:
-    if not np.isfinite(vehicle_death).any():
+def _note(own_death: np.ndarray, window: np.ndarray, has_positive: bool) -> str:
+    matched = np.isfinite(own_death).any(axis=1)
+    if not matched.any():
         return (
             "No vehicle well (control 'negative') with cells: nothing can be expressed relative to vehicle, "
             "raw fractions only. Mark the vehicle wells in the plate map."
+        )
+    if not matched.all():
+        return (
+            f"{(~matched).sum()} wells are in a vehicle without control wells: they have raw fractions only. "
+            "Add control wells of that vehicle, or spell it in the plate map as in the control wells."
         )
     if not has_positive:
         return "No positive control: death as percent of controls is not defined."

@@ -9,7 +9,7 @@ from typing import Any
 
 from plates.errors import UnfinishedError
 from plates.files import write_durable
-from plates.ingest.convert import ingest, last_summary
+from plates.ingest.convert import Reading, ingest, last_summary
 from plates.ingest.names import discover
 from plates.ingest.survey import check_wells
 from plates.ingest.units import progress_folder
@@ -53,9 +53,14 @@ def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
     # whole, unaltered, it answers its test input; the device is only known here where the work is done here
     here = not settings.workers.scheduler
     load_classifier(settings.classifier.folder, device=settings.classifier.device if here else "cpu")
-    maps = {plate.name: read_plate_map(plate.layout, dose_unit=plate.dose_unit) for plate in settings.plates}
+    maps = {
+        plate.name: read_plate_map(plate.layout, dose_unit=plate.dose_unit, sheet=plate.sheet, metadata=plate.compounds)
+        for plate in settings.plates
+    }
     for plate in settings.plates:
-        check_wells(discover(plate.acquisitions, manifest=plate.manifest), maps[plate.name])
+        check_wells(
+            discover(plate.acquisitions, manifest=plate.manifest, acquisition=plate.acquisition), maps[plate.name]
+        )
     out = settings.campaign.out
     out.mkdir(parents=True, exist_ok=True)
     outcome = Outcome(
@@ -90,7 +95,7 @@ def _read_images(
             # the fields that are there are classified and reported; the others stay visible as missing
             outcome.problems.append(str(error))
         summary = last_summary(path)
-        outcome.notes.append(f"{plate.name}: {summary.converted} files converted, {summary.skipped} done before")
+        outcome.notes.append(f"{plate.name}: {summary.converted} tomograms converted, {summary.skipped} done before")
         outcome.notes += [f"  {Path(file).name}: {why}" for file, why in summary.recomputed.items()]
         try:
             classify_plate(
@@ -111,10 +116,21 @@ def _convert(plate: PlateSettings, path: Path, plate_map: PlateMap, *, client: A
         plate.acquisitions,
         out=path,
         plate_map=plate_map,
-        manifest=plate.manifest,
+        reading=reading(plate),
         name=plate.name,
         client=client,
         progress=lambda done, total, _: _tell(progress, done, total, f"converting {plate.name}"),
+    )
+
+
+def reading(plate: PlateSettings) -> Reading:
+    """How a plate's folder is to be read."""
+    return Reading(
+        manifest=plate.manifest,
+        acquisition=plate.acquisition,
+        channel=plate.channel,
+        stitch=plate.stitch,
+        in_place=plate.in_place,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from plates.layout.roles import MASKED, main_vehicle, roles
 from plates.states import DEAD, STATES
 
 MAD = 1.4826  # median absolute deviation to standard deviation, normal distribution
@@ -67,7 +68,8 @@ def assess(
     for a pathway with those whose inducer is that pathway, because a necrosis inducer is no positive
     control of apoptosis. Classical statistics are printed beside robust ones (median, 1.4826 MAD): a large
     gap between them is a sign of contaminated control wells. Positive minus negative is the sign of SSMD,
-    so it is positive where a readout rises.
+    so it is positive where a readout rises. Of several vehicles the one with the most control wells counts;
+    masked wells take no part, and no flag of theirs does.
 
     Parameters
     ----------
@@ -98,9 +100,12 @@ def assess(
     at_reading = {name: flags[name].isel(timepoint=timepoint).values for name in FLAGS}
     edge_t, n_edge, n_inner = _edge(reading)
     death = controls.sel(readout="death").isel(timepoint=timepoint)
-    flagged = np.any(list(at_reading.values()), axis=0)
-    verdict, reasons = _verdict(death, flagged, at_reading, edge_t, rule)
-    words = [", ".join(name for name in FLAGS if at_reading[name][i]) for i in range(flagged.size)]
+    used = roles(fractions) != MASKED
+    counted = {name: values[used] for name, values in at_reading.items()}
+    verdict, reasons = _verdict(death, np.any(list(counted.values()), axis=0), counted, edge_t, rule)
+    words = [", ".join(name for name in FLAGS if at_reading[name][i]) for i in range(used.size)]
+    for i in np.flatnonzero(~used):
+        words[i] = f"masked: {fractions.masked.values[i]}"
     result = xr.merge([controls, flags]).assign(flags=("well", np.array(words, dtype=object)))
     return result.assign_attrs(
         verdict=verdict,
@@ -177,14 +182,14 @@ def _controls(fractions: xr.Dataset, *, draws: int, seed: int) -> xr.Dataset:
     states = fractions.fraction.transpose("well", "timepoint", "state").sel(state=list(STATES)).values
     death = fractions.death.transpose("well", "timepoint").values
     values = np.concatenate([death[..., None], states], axis=-1)  # (well, timepoint, readout)
-    control, inducer = fractions.control.values, fractions.inducer.values
+    role, negatives, inducer = roles(fractions), main_vehicle(fractions), fractions.inducer.values
     rng = np.random.default_rng(seed)
     columns: dict[str, list[np.ndarray]] = {}
     for number, readout in enumerate(READOUTS):
-        chosen = control == "positive"
+        chosen = role == "positive"
         if readout in DEAD:
             chosen &= inducer == readout
-        positive, negative = values[chosen, :, number], values[control == "negative", :, number]
+        positive, negative = values[chosen, :, number], values[negatives, :, number]
         one = _statistics(positive, negative, rng, draws)
         one["reason"] = _reasons(one, readout)
         for name, column in one.items():
@@ -246,11 +251,12 @@ def _flags(fractions: xr.Dataset, fields: xr.Dataset | None, rule: Rule) -> xr.D
     """One bool per well and timepoint for each of `FLAGS`."""
     patches = fractions.patches.transpose("well", "timepoint")
     missing = out_of_focus = xr.zeros_like(patches, dtype=bool)
+    used = (roles(fractions) != MASKED)[:, None]
     if fields is not None:
         known = fields.reindex(well=fractions.well, timepoint=fractions.timepoint)
         missing = ~(known.status == 1).any("field").transpose("well", "timepoint")
         focus = known.focus.where(known.status == 1).median("field").transpose("well", "timepoint").values
-        out_of_focus = missing.copy(data=_low_outlier(focus, rule.focus))
+        out_of_focus = missing.copy(data=_low_outlier(np.where(used, focus, np.nan), rule.focus))
     return xr.Dataset(
         {
             "missing": missing,
@@ -273,7 +279,7 @@ def _edge(reading: xr.Dataset) -> tuple[float, int, int]:
     rows, columns, death = (reading[name].values.astype(float) for name in ("row", "column", "death"))
     # a plate map that leaves the border empty has its rim where its wells end: evaporation is met there
     rim = (rows == rows.min()) | (rows == rows.max()) | (columns == columns.min()) | (columns == columns.max())
-    usable = (reading.control.values == "negative") & np.isfinite(death)
+    usable = main_vehicle(reading) & np.isfinite(death)
     edge, inner = death[usable & rim], death[usable & ~rim]
     # the MAD of three or four wells is often next to nothing, and t then next to endless
     if edge.size < 3 or inner.size < FEWEST_INNER:

@@ -112,11 +112,11 @@ def _is(path: Path, kind: Literal["file", "folder"]) -> bool:
         return False
 
 
-def _molar(unit: str) -> str:
-    from plates.layout import micromolar_per
+def _concentration(unit: str) -> str:
+    from plates.layout import read_unit
 
     try:
-        micromolar_per(unit)
+        read_unit(unit)
     except PlateMapError as error:
         raise ValueError(str(error)) from None
     return unit
@@ -147,7 +147,13 @@ class PlateSettings(_Part):
     acquisitions: Annotated[ExistingFolder, Field(strict=False)]
     layout: Annotated[ExistingFile, Field(strict=False)]
     manifest: Annotated[ExistingFile | None, Field(strict=False)] = None
-    dose_unit: Annotated[str, AfterValidator(_molar)] | None = None
+    dose_unit: Annotated[str, AfterValidator(_concentration)] | None = None
+    sheet: str | None = None
+    compounds: Annotated[ExistingFile | None, Field(strict=False)] = None
+    acquisition: Annotated[int | None, Field(ge=0)] = None
+    channel: str | None = None
+    stitch: bool = False
+    in_place: bool = False
 
 
 class ClassifierSettings(_Part):
@@ -337,10 +343,16 @@ out = "results"              # folder of the plate stores, results and reports; 
 # One [[plates]] block for each plate.
 [[plates]]
 name = "P001"
-acquisitions = "P001"        # folder with the microscope's TCF files
-layout = "P001.csv"          # plate map: what is in each well
+acquisitions = "P001"        # folder with the microscope's files (TCF, TIFF), or an OME-Zarr plate
+layout = "P001.csv"          # plate map (CSV, TSV, Excel): what is in each well
 # manifest = "P001_files.csv"  # which file is which well and field, where the names do not tell
 # dose_unit = "uM"           # unit of doses that carry none in the plate map
+# sheet = "Plate 1"          # sheet of an Excel plate map; the first if left out
+# stitch = true              # overlapping positions of a well are tiles of one wide field
+# acquisition = 1            # run to take of an OME-Zarr plate with several
+# channel = "RI"             # channel of an OME-Zarr plate that holds the refractive index
+# in_place = true            # leave an OME-Zarr plate's tomograms where they are
+# compounds = "library.tsv"  # table of compounds that the plate map names, as Broad plate maps have it
 
 [classifier]
 # path = "my-classifier"     # folder of weights.safetensors and card.json; the demonstration one if left out

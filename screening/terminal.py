@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -10,9 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from plates.files import gigabytes
+
 if TYPE_CHECKING:
     import pandas as pd
 
+    from plates.ingest.convert import Reading
+    from plates.layout import PlateMap
     from screening.pipeline import Outcome
 
 PLAIN_LINE_SECONDS = 30.0
@@ -73,6 +78,35 @@ def print_outcome(outcome: "Outcome") -> None:
     console.print("Reports:", highlight=False)
     for page in [*outcome.plate_reports.values(), outcome.campaign_report]:
         console.print(f"  {page}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_preview(acquisitions: Path, *, out: Path, plate_map: "PlateMap", reading: "Reading", workers: int) -> None:
+    """Say what converting a folder will take; raise where the disk is too small for it."""
+    from plates.ingest.convert import preview
+    from plates.ingest.estimate import refuse_if_too_large
+
+    plan, needed = preview(acquisitions, out=out, plate_map=plate_map, reading=reading)
+    shape = " x ".join(str(size) for size in plan.readable[0].shape_zyx)
+    lines = {
+        "wells": f"{len(plan.wells)} of {plan.rows * plan.columns}, {plan.fields} fields, {plan.timepoints} timepoints",
+        "tomograms": f"{needed.tomograms} of {shape} voxels to convert",
+        "unreadable": f"{len(plan.headers) - len(plan.readable)} of {len(plan.headers)} files",
+        "voxels": gigabytes(needed.raw_bytes),
+        "on the disk": f"about {gigabytes(needed.stored_bytes)} (compression {needed.ratio:.1f} on a sample)",
+        "free": gigabytes(needed.free_bytes) if needed.free_bytes >= 0 else "unknown",
+        "time": f"about {duration(needed.seconds / workers)} with {workers} workers",
+    }
+    console = Console()
+    for name, text in lines.items():
+        console.print(f"{name:12} {text}", highlight=False, markup=False, soft_wrap=True)
+    refuse_if_too_large(needed, out=out)
+
+
+def duration(seconds: float) -> str:
+    """Time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def print_comparison(comparison: "pd.DataFrame") -> None:

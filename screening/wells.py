@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from plates.layout.roles import roles
 from plates.states import DEAD
 
 from .normalization import normalize
@@ -16,7 +17,7 @@ READOUTS = ("death", *DEAD)
 
 
 def pool_wells(plates: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Treated and vehicle wells of all plates, one after the other.
+    """Treated and vehicle wells of all plates, one after the other; masked wells are left out.
 
     Parameters
     ----------
@@ -78,10 +79,12 @@ def vehicle_spread(frame: pd.DataFrame, readout: str) -> float:
 
 def _one(plate: xr.Dataset, number: int) -> xr.Dataset:
     data = plate if "excess" in plate else normalize(plate)
-    has_vehicle = bool(data.vehicle_death.notnull().any())
+    # results stored by earlier versions know one vehicle a plate
+    vehicle_death = data.get("own_vehicle_death", data.vehicle_death)
+    has_vehicle = bool(vehicle_death.notnull().any())
     if has_vehicle:
         death, states = data.death_excess, data.excess
-        highest = float(data.vehicle_death.max())
+        highest = float(vehicle_death.max())
         floor = -highest / (1 - highest)
     else:
         death, states, floor = data.death, data.fraction, 0.0
@@ -92,9 +95,9 @@ def _one(plate: xr.Dataset, number: int) -> xr.Dataset:
         compat="override",
         join="override",
     )
-    control, dose, compound = data.control.values, data.dose.values.astype(float), data.compound.values
-    vehicle = control == "negative"
-    treated = (control == "none") & (dose > 0) & (compound != "")
+    role, dose, compound = roles(data), data.dose.values.astype(float), data.compound.values
+    vehicle = role == "negative"
+    treated = (role == "none") & (dose > 0) & (compound != "")
     chosen = np.flatnonzero(vehicle | treated)
     hours = np.broadcast_to(data.hours.values, (chosen.size, data.sizes["timepoint"]))
     name = str(plate.attrs.get("plate", f"plate {number}"))

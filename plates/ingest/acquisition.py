@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..counts import COUNTS_PER_INDEX
 from ..errors import AcquisitionError, MissingInputError
 
+_SAMPLED_VALUES = 100_000
+_CACHED_VALUES = 1 << 16  # converted at a time, so that they stay in the processor's cache
 _GARBAGE = 1e6  # beyond any index in either unit: 1e30 and the like count as not finite
 
 
@@ -108,6 +110,8 @@ class Acquisition(Protocol):
         Fluorescence channels by name.
     fluorescence_transform
         How they lie on the tomogram.
+    format, stored
+        Such as ``"TCF"`` and ``"uint16"``, for people.
     """
 
     path: Path
@@ -121,15 +125,26 @@ class Acquisition(Protocol):
     position_mm: tuple[float, ...]
     channels: Mapping[str, FluorescenceChannel]
     fluorescence_transform: FluorescenceTransform
+    format: str
+    stored: str
 
-    def slabs(self, frame: int) -> Iterator[Slab]:
-        """Yield a tomogram in slabs along z, in order, each some 16 million voxels at most (or one chunk)."""
+    def slabs(self, frame: int, *, depth: int = 1) -> Iterator[Slab]:
+        """Yield a tomogram in slabs along z, in order, each some 16 million voxels at most (or one chunk).
+
+        Parameters
+        ----------
+        depth
+            Slabs of a multiple of so many slices suit the caller, where that costs the reader nothing.
+        """
+
+    def describe_instrument(self) -> Mapping[str, Any]:
+        """What the file says of the microscope and its settings, as JSON; empty where it says nothing."""
 
     def read_fluorescence(self, channel: str, *, frame: int) -> np.ndarray:
         """One fluorescence stack (z, y, x) in camera units, as stored (uint8 or uint16)."""
 
 
-def open_acquisition(path: Path, *, part: str = "") -> AbstractContextManager[Acquisition]:
+def open_acquisition(path: Path, *, part: str = "", channel: str | None = None) -> AbstractContextManager[Acquisition]:
     """Open an acquisition of any known format for lazy reading; only headers are read.
 
     Parameters
@@ -138,6 +153,8 @@ def open_acquisition(path: Path, *, part: str = "") -> AbstractContextManager[Ac
         A file, or the folder of an OME-Zarr plate.
     part
         Which image of it, where it holds several (``"A/1/0"`` of a plate); empty for the only one.
+    channel
+        Which channel of an OME-Zarr image holds the refractive index, where that is not plain.
 
     Raises
     ------
@@ -147,7 +164,7 @@ def open_acquisition(path: Path, *, part: str = "") -> AbstractContextManager[Ac
         It is of no known format, cut short, still being written, or not safe to read.
     """
     from .ome_tiff import open_tiff
-    from .ome_zarr import open_ome_zarr
+    from .ome_zarr import is_ome_zarr, open_ome_zarr
     from .tcf import open_tcf
     from .tiff_pages import MAGIC
 
@@ -155,8 +172,8 @@ def open_acquisition(path: Path, *, part: str = "") -> AbstractContextManager[Ac
     if not path.exists():
         raise MissingInputError(f"{path}: there is no such acquisition.")
     if path.is_dir():
-        if any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup")):
-            return open_ome_zarr(path, part=part)
+        if is_ome_zarr(path):
+            return open_ome_zarr(path, part=part, channel=channel)
         raise AcquisitionError(f"{path}: a folder, but no OME-Zarr plate (it has no zarr.json or .zattrs). Remove it.")
     with path.open("rb") as file:
         start = file.read(8)
@@ -216,18 +233,30 @@ def index_counts(block: np.ndarray, *, where: str) -> tuple[np.ndarray, int]:
     if np.issubdtype(block.dtype, np.integer):
         _check_range(block, where=where)
         return block.astype(np.uint16), 0
-    with np.errstate(invalid="ignore"):
-        usable = np.abs(block) < _GARBAGE  # NaN compares false
-    nonfinite = int(block.size - np.count_nonzero(usable))
-    if nonfinite:
-        block = np.where(usable, block, 0)
-    # the median tells the unit, whatever single voxels hold
-    present = block[block != 0]
-    sample = present[:: 1 + present.size // 100_000]
-    scaled = sample.size > 0 and abs(float(np.median(sample))) > 100
-    counts = np.rint(block if scaled else block * COUNTS_PER_INDEX)
-    _check_range(counts, where=where)
-    return counts.astype(np.uint16), nonfinite
+    flat = np.ascontiguousarray(block).reshape(-1)
+    counts, nonfinite = np.empty(flat.shape, dtype=np.uint16), 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        factor = flat.dtype.type(1 if _is_scaled(flat) else COUNTS_PER_INDEX)
+        for start in range(0, flat.size, _CACHED_VALUES):
+            part = flat[start : start + _CACHED_VALUES]
+            values = np.rint(part * factor)
+            if not (values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max):  # NaN compares false
+                usable = np.abs(part) < _GARBAGE
+                nonfinite += int(part.size - np.count_nonzero(usable))
+                values = np.where(usable, values, 0)
+                _check_range(values, where=where)
+            counts[start : start + _CACHED_VALUES] = values
+    return counts.reshape(block.shape), nonfinite
+
+
+def _is_scaled(flat: np.ndarray) -> bool:
+    """Whether floating values are the index x 10,000: the median tells, whatever single voxels hold."""
+    sample = flat[:: 1 + flat.size // _SAMPLED_VALUES]
+    sample = sample[(sample != 0) & (np.abs(sample) < _GARBAGE)]
+    if not sample.size:  # little of it was reconstructed
+        present = flat[(flat != 0) & (np.abs(flat) < _GARBAGE)]
+        sample = present[:: 1 + present.size // _SAMPLED_VALUES]
+    return bool(sample.size > 0 and abs(float(np.median(sample))) > 100)
 
 
 def _check_range(counts: np.ndarray, *, where: str) -> None:

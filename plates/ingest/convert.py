@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AcquisitionError, MissingInputError, StoreError, UnfinishedError, WorkerLostError
-from ..files import location, write_durable
+from ..files import is_remote, location, write_durable
 from ..mapping import map_units
 from ..ngff import well_position
 from ..results import has_result, read_result, write_result
-from ..store import Plate, create_plate
-from .estimate import check_space
-from .names import Source, discover
+from ..store import Elsewhere, Plate, create_plate, open_plate
+from .estimate import Estimate, check_space, estimate
+from .manifest import Source
+from .names import FileFormat, discover
 from .survey import (
     Header,
     check_overlap,
@@ -24,9 +25,9 @@ from .survey import (
     check_wells,
     nominal_hours,
     plate_format,
-    read_header,
+    read_headers,
 )
-from .tables import fields_table, sources_table
+from .tables import fields_table, seams_table, sources_table
 from .units import (
     SETTINGS,
     Digest,
@@ -40,6 +41,7 @@ from .units import (
     why_convert,
     work_on,
 )
+from .wide_fields import join_tiles
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -74,6 +76,32 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a folder of acquisitions is to be read, where it does not say itself.
+
+    Attributes
+    ----------
+    manifest
+        CSV that places files (path, well, field, timepoint) whose names do not.
+    file_format
+        Use only files of this format, where acquisitions lie there in several.
+    acquisition, channel
+        Of an OME-Zarr plate: number of the run to take; channel that holds the refractive index.
+    stitch
+        Whether positions of a well that overlap are tiles of one wide field.
+    in_place
+        Whether the tomograms of an OME-Zarr plate stay where they are.
+    """
+
+    manifest: Path | None = None
+    file_format: FileFormat | None = None
+    acquisition: int | None = None
+    channel: str | None = None
+    stitch: bool = False
+    in_place: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """What `ingest` would do, settled before anything is written.
 
@@ -103,12 +131,15 @@ class Plan:
         return [header for header in self.headers if not header.problem]
 
 
+_PLAIN = Reading()
+
+
 def ingest(
     folder: Path,
     *,
     out: Path | str,
     plate_map: PlateMap | None = None,
-    manifest: Path | None = None,
+    reading: Reading = _PLAIN,
     name: str | None = None,
     client: Any = None,
     threads: int = 1,
@@ -128,13 +159,13 @@ def ingest(
     Parameters
     ----------
     folder
-        Acquisitions, searched with all folders below.
+        Acquisitions, searched with all folders below; or one OME-Zarr plate.
     out
         The plate to make or to continue, such as ``P012.zarr`` or ``s3://bucket/P012.zarr``.
     plate_map
         What is in each well.
-    manifest
-        CSV that places files (path, well, field, timepoint) whose names do not.
+    reading
+        How the folder is to be read.
     name
         Name of the plate; by default that of `out`.
     client
@@ -162,8 +193,9 @@ def ingest(
     """
     # workers may have another working directory
     folder, out = Path(folder).absolute(), location(out)
-    plan = survey(folder, manifest=manifest, plate_map=plate_map, allow_unmatched=allow_unmatched)
-    plate = _create(plan, out=out, name=name, folder=folder)
+    out = out if is_remote(out) else out.absolute()
+    plan = survey(folder, reading=reading, plate_map=plate_map, allow_unmatched=allow_unmatched)
+    plate = _create(plan, out=out, name=name, folder=folder, reading=reading)
     work = _Work(plate, plan.headers)
     check_space(plan.readable, plate=plate, tomograms=sum(len(unit.numbers) for unit in work.todo))
     summary = work.run(client=client, threads=threads, progress=progress)
@@ -181,20 +213,26 @@ def ingest(
 def survey(
     folder: Path,
     *,
-    manifest: Path | None = None,
+    reading: Reading = _PLAIN,
     plate_map: PlateMap | None = None,
     allow_unmatched: bool = False,
 ) -> Plan:
     """Find the acquisitions of a folder and check all that names and headers tell. Raises as `ingest`."""
-    sources = discover(folder, manifest=manifest)
+    sources = discover(
+        folder, manifest=reading.manifest, file_format=reading.file_format, acquisition=reading.acquisition
+    )
+    if reading.channel is not None:
+        sources = [replace(source, channel=reading.channel) for source in sources]
     if plate_map is not None and not allow_unmatched:
         check_wells(sources, plate_map)
-    headers = [read_header(source) for source in sources]
+    headers = read_headers(sources)
     readable = [header for header in headers if not header.problem]
     if not readable:
         raise AcquisitionError(f"none of {len(headers)} files can be read; the first: {headers[0].problem}")
     check_uniform(readable)
     check_overlap(headers)
+    if reading.stitch:
+        headers = join_tiles(headers)
     wells = sorted({header.source.well for header in headers}, key=well_position)
     rows, columns = (plate_map.rows, plate_map.columns) if plate_map is not None else plate_format(wells)
     return Plan(
@@ -208,6 +246,24 @@ def survey(
     )
 
 
+def preview(
+    folder: Path,
+    *,
+    out: Path | str,
+    plate_map: PlateMap | None = None,
+    reading: Reading = _PLAIN,
+    allow_unmatched: bool = False,
+) -> tuple[Plan, Estimate]:
+    """What `ingest` would convert, and what time and room that takes; nothing is written. Raises as `ingest`."""
+    out = location(out)
+    plan = survey(folder, reading=reading, plate_map=plate_map, allow_unmatched=allow_unmatched)
+    tomograms = sum(len(header.frames) for header in plan.readable)
+    if (out / "zarr.json").exists():
+        tomograms = sum(len(unit.numbers) for unit in _Work(open_plate(out), plan.headers).todo)
+    shape = plan.readable[0].shape_zyx
+    return plan, estimate(plan.readable, out=out, shape_zyx=shape, tomograms=tomograms)
+
+
 def last_summary(plate_path: Path) -> Summary:
     """What the last run of `ingest` on a plate did."""
     file = progress_folder(location(plate_path)) / "summary.json"
@@ -216,7 +272,8 @@ def last_summary(plate_path: Path) -> Summary:
     return Summary(**json.loads(file.read_text()))
 
 
-def _create(plan: Plan, *, out: Path, name: str | None, folder: Path) -> Plate:
+def _create(plan: Plan, *, out: Path, name: str | None, folder: Path, reading: Reading) -> Plate:
+    elsewhere = _elsewhere(plan, out=out, reading=reading) if reading.in_place else None
     return create_plate(
         out,
         name=name or out.stem,
@@ -228,8 +285,23 @@ def _create(plan: Plan, *, out: Path, name: str | None, folder: Path) -> Plate:
         rows=plan.rows,
         columns=plan.columns,
         hours=nominal_hours(plan.headers, timepoints=plan.timepoints),
+        elsewhere=elsewhere,
         provenance={"folder": str(folder), "files": len(plan.headers)},
     )
+
+
+def _elsewhere(plan: Plan, *, out: Path, reading: Reading) -> Elsewhere:
+    """The one plate whose tomograms are to stay where they are."""
+    plates = {header.source.path for header in plan.headers}
+    if len(plates) > 1 or not all(header.source.part for header in plan.headers):
+        raise AcquisitionError(
+            f"{next(iter(plates))}: tomograms can only be used in place where all are of one OME-Zarr plate; these are "
+            f"{len(plates)} files or folders. Convert them instead."
+        )
+    (path,) = plates
+    if out.resolve() == path.resolve():
+        raise StoreError(f"{out}: the plate is read, never written into. Give another output.")
+    return Elsewhere(path=str(path), channel=reading.channel, acquisition=reading.acquisition)
 
 
 class _Work:
@@ -241,6 +313,7 @@ class _Work:
         self.recomputed: dict[str, str] = {}
         self.todo: list[Frames] = []
         self.digests: list[Digest] = []
+        self.unreadable: list[Frames] = []
         self.skipped = 0
         self.total = 0
         for header in headers:
@@ -258,9 +331,8 @@ class _Work:
             self.skipped += len(done)
             self.total += max(1, len(done))
             if not done:
-                forget(unit, 0)
-                record_failure(unit, 0, header.problem)
                 self.failed[str(source.path)] = header.problem
+                self.unreadable.append(unit)
             return
         self.total += len(header.frames)
         reasons = {number: why_convert(unit, number, fingerprint=fingerprint) for number in header.frames}
@@ -292,6 +364,9 @@ class _Work:
         report = progress or (lambda done, total, text: None)
         done = self.skipped + len(self.failed)
         report(done, self.total, f"{self.skipped} already converted" if self.skipped else "")
+        for lost in self.unreadable:
+            forget(lost, 0)
+            record_failure(lost, 0, self.failed[str(lost.source.path)])
         converted = 0
         for unit, problems in self._results(client=client, threads=threads):
             if isinstance(unit, Digest):
@@ -339,6 +414,8 @@ class _Work:
 def _write_results(plate: Plate, headers: Sequence[Header], *, plate_map: PlateMap | None) -> None:
     provenance = {"command": "ingest", "settings": SETTINGS, "files": len(headers)}
     results = {"fields": fields_table(plate, headers), "sources": sources_table(plate, headers)}
+    if any(header.source.tiles is not None for header in headers):
+        results["seams"] = seams_table(plate, headers)
     if plate_map is not None:
         results["layout"] = plate_map.to_dataset()
     for name, dataset in results.items():

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import AcquisitionError, NoSpaceError
-from ..files import is_remote
+from ..files import gigabytes, is_remote
 from ..levels import projection_levels, volume_levels
 from ..shards import ShardWriter
 from ..store import Plate
-from .acquisition import open_acquisition
+from .opening import open_source
 from .survey import Header
 
 # Room for what conversion does not write but the file system takes: half-full blocks, records, results.
@@ -104,8 +104,8 @@ def refuse_if_too_large(needed: Estimate, *, out: Path) -> None:
     """Raise `NoSpaceError` where the disk is smaller than what is needed."""
     if 0 <= needed.free_bytes < _MARGIN * needed.stored_bytes:
         raise NoSpaceError(
-            f"{out.parent}: {needed.tomograms} tomograms will take about {_gigabytes(needed.stored_bytes)}, but only "
-            f"{_gigabytes(needed.free_bytes)} are free. Free some space, or give an output on a larger disk."
+            f"{out.parent}: {needed.tomograms} tomograms will take about {gigabytes(needed.stored_bytes)}, but only "
+            f"{gigabytes(needed.free_bytes)} are free. Free some space, or give an output on a larger disk."
         )
 
 
@@ -113,7 +113,7 @@ def _measure(header: Header, *, shape_zyx: tuple[int, int, int]) -> tuple[int, i
     """Voxels, stored bytes and seconds of one slab of a file."""
     level = volume_levels(shape_zyx)[0]
     started = time.perf_counter()
-    with open_acquisition(header.source.path, part=header.source.part) as acquisition:
+    with open_source(header.source) as acquisition:
         slab = next(acquisition.slabs(header.frames[0])).counts[: level.chunk[0]]
     sink = BytesIO()
     ShardWriter(sink, shape=(len(slab), *shape_zyx[1:]), chunk=level.chunk).write_slab(0, slab)
@@ -127,7 +127,3 @@ def _free(out: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -1,220 +1,248 @@
-"""From file names to wells, fields and timepoints.
-
-The acquisition software writes ``YYMMDD.HHMMSS.<experiment>.<NNN>.<group>.<well>.<suffix>.TCF``. The
-experiment may hold dots and spaces, so a name is read from both ends. The suffix is ``Snnn`` (snapshot),
-``TnnnPnn`` (position nn of time lapse nnn, all frames in one file) or ``TPnn`` (one of a series of
-single-frame files). A manifest overrides what names say.
-"""
+"""From a folder to the wells, fields and timepoints of its acquisitions, whatever their format."""
 
 from __future__ import annotations
 
-import csv
-import re
+import json
+import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import AcquisitionError, MissingInputError
+from .acquisition_name import AcquisitionName, parse_export, parse_name, stem, well_name
+from .manifest import Source, read_manifest
 
-_MANIFEST_COLUMNS = ("path", "well", "field", "timepoint")
-_MANIFEST_REMEDY = "Move one away, or say what they are in a manifest (CSV: path, well, field, timepoint)."
-_SUFFIXES = {
-    "snapshot": re.compile(r"S(?P<position>\d+)"),
-    "time lapse": re.compile(r"T(?P<series>\d+)P(?P<position>\d+)"),
-    "single frames": re.compile(r"TP(?P<order>\d+)"),
-}
+__all__ = ["Discovery", "FileFormat", "Source", "discover", "find_acquisitions", "parse_name", "well_name"]
 
-Kind = Literal["snapshot", "time lapse", "single frames"]
+FileFormat = Literal["tcf", "tiff", "ome-zarr"]
 
-
-@dataclass(frozen=True)
-class AcquisitionName:
-    """What a file name says.
-
-    Attributes
-    ----------
-    recorded
-        Local start of the acquisition.
-    experiment, number, group
-        Experiment, number of the job in it, and its group (usually the treatment).
-    well
-        ``"A01"``.
-    kind
-        What the suffix says the file is.
-    position
-        Number of the position in the well; 0 for single-frame files, whose names give none.
-    order
-        Number in the series of single-frame files; 0 for the others.
-    """
-
-    recorded: datetime
-    experiment: str
-    number: int
-    group: str
-    well: str
-    kind: Kind
-    position: int
-    order: int
+_REMEDY = "Move one away, or say what they are in a manifest (CSV: path, well, field, timepoint)."
+_LISTED = 20
+# folders that the acquisition software keeps beside a TCF file; what is in them is no acquisition
+_SIDE_FOLDERS = ("thumbnail", "bgimages", "profile")
 
 
 @dataclass(frozen=True)
-class Source:
-    """One file and its place on the plate.
+class Discovery:
+    """What is in a folder.
 
     Attributes
     ----------
-    path
-        The file, or the folder of an OME-Zarr plate.
-    part
-        Which image of it, where it holds several; empty for the only one.
-    well, field
-        ``"A01"``; fields count from 0 within a well.
-    timepoint
-        Of the file's first frame.
-    recorded
-        Local start of the acquisition by its name; None where only a manifest placed it.
+    sources
+        By well, field and timepoint. Positions of a well become fields 0, 1, ... in their order; single
+        frames become timepoints in their order over the whole plate, so that one missing leaves a gap.
+    problems
+        Files that cannot be placed, and why.
+    left_out
+        Files that are no acquisitions of this plate, and why.
     """
 
-    path: Path
-    well: str
-    field: int
-    timepoint: int
-    recorded: datetime | None = None
-    part: str = ""
+    sources: tuple[Source, ...]
+    problems: tuple[tuple[Path, str], ...]
+    left_out: tuple[tuple[Path, str], ...]
 
 
-def discover(folder: Path, *, manifest: Path | None = None) -> list[Source]:
+def discover(
+    folder: Path,
+    *,
+    manifest: Path | None = None,
+    file_format: FileFormat | None = None,
+    acquisition: int | None = None,
+) -> list[Source]:
     """Find the acquisitions below a folder and give each its place on the plate.
 
     Parameters
     ----------
     folder
-        Searched with all folders below it for ``.TCF`` files, whatever the case of the ending.
+        Searched with all folders below it for ``.TCF`` files, TIFF files and OME-Zarr plates, whatever the
+        case of the ending. Nothing inside an OME-Zarr folder is looked at, and plates that tomoscreen made
+        are left out.
     manifest
-        CSV with the columns path (from `folder`), well, field and, where needed, timepoint; the files it
-        lists are placed by it, the others by their names.
-
-    Returns
-    -------
-    list of Source
-        By well, field and timepoint. Positions of a well become fields 0, 1, ... in their order; single
-        frames become timepoints in their order over the whole plate, so that one missing leaves a gap.
+        CSV with the columns path (from `folder`), well, field and, where needed, timepoint, part and voxel
+        sizes; the files it lists are placed by it, the others by their names or their own metadata.
+    file_format
+        Use only files of this format, where acquisitions lie there in several.
+    acquisition
+        Number of the run to take, where an OME-Zarr plate holds several.
 
     Raises
     ------
     MissingInputError
         There is no such folder, or no acquisition in it.
     AcquisitionError
-        Names that say nothing, or two files for one place; the message names them.
+        Names that say nothing, or two files for one place; the message names up to 20 of them.
     """
+    found = find_acquisitions(folder, manifest=manifest, file_format=file_format, acquisition=acquisition)
+    reasons = list(dict.fromkeys(reason for _, reason in found.problems))
+    if len(reasons) > _LISTED:
+        reasons[_LISTED:] = [f"and {len(reasons) - _LISTED} more such files."]
+    if reasons:
+        raise AcquisitionError("\n".join(reasons))
+    if not found.sources:
+        unused = "".join(f"\n  {path}: {reason}" for path, reason in found.left_out[:_LISTED])
+        raise MissingInputError(
+            f"{folder}: no .TCF file, TIFF tomogram or OME-Zarr plate in it or in the folders below it."
+            + (f" Left out:{unused}" if unused else "")
+        )
+    return list(found.sources)
+
+
+def find_acquisitions(
+    folder: Path,
+    *,
+    manifest: Path | None = None,
+    file_format: FileFormat | None = None,
+    acquisition: int | None = None,
+) -> Discovery:
+    """Find the acquisitions below a folder, and say what is wrong instead of stopping at it; see `discover`."""
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: there is no such folder of acquisitions.")
-    files = sorted(path for path in folder.rglob("*") if _is_acquisition(path))
-    if not files:
-        raise MissingInputError(f"{folder}: no .TCF file in it or in the folders below it.")
-    placed = read_manifest(manifest, folder=folder) if manifest is not None else []
-    listed = {source.path.resolve() for source in placed}
-    named = {path: parse_name(path) for path in files if path.resolve() not in listed}
-    sources = [*placed, *_place(named)]
-    _check_distinct(sources)
-    return sorted(sources, key=lambda source: (_row_major(source.well), source.field, source.timepoint))
-
-
-def parse_name(path: Path) -> AcquisitionName:
-    """Read a file name from both ends.
-
-    Raises
-    ------
-    AcquisitionError
-        It is not a name that the acquisition software gives.
-    """
-    match = re.fullmatch(
-        r"(?P<date>\d{6})\.(?P<time>\d{6})\.(?P<experiment>.+)\.(?P<number>\d+)\.(?P<group>[^.]*)"
-        r"\.(?P<well>[A-Za-z]{1,2}\d{1,2})\.(?P<suffix>[A-Za-z0-9]+)\.TCF",
-        path.name,
-        flags=re.IGNORECASE | re.DOTALL,
-    )
-    if match is not None:
-        for kind, pattern in _SUFFIXES.items():
-            suffix = pattern.fullmatch(match["suffix"].upper())
-            if suffix is None:
-                continue
-            numbers = suffix.groupdict()
-            try:
-                return AcquisitionName(
-                    recorded=datetime.strptime(match["date"] + match["time"], "%y%m%d%H%M%S"),
-                    experiment=match["experiment"],
-                    number=int(match["number"]),
-                    group=match["group"],
-                    well=well_name(match["well"]),
-                    kind=kind,  # type: ignore[arg-type]
-                    position=int(numbers.get("position", 0)),
-                    order=int(numbers.get("order", 0)),
-                )
-            except ValueError:
-                break
-    raise AcquisitionError(
-        f"{path}: the name does not say which well this is. Expected "
-        "YYMMDD.HHMMSS.<experiment>.<NNN>.<group>.<well>.<suffix>.TCF with a suffix such as S001, T001P02 or "
-        "TP03; rename it, or list it in a manifest (CSV: path, well, field, timepoint)."
+    sources = read_manifest(manifest, folder=folder) if manifest is not None else []
+    listed = {source.path.resolve() for source in sources}
+    candidates = _Candidates(acquisition=acquisition)
+    for path in [folder] if _is_zarr(folder) else _walk(folder):
+        if path.resolve() not in listed:
+            candidates.add(path, file_format=file_format)
+    sources += candidates.placed
+    problems = candidates.problems
+    sources += _place(candidates.named, problems=problems)
+    sources = _distinct(sources, problems=problems)
+    return Discovery(
+        sources=tuple(
+            sorted(sources, key=lambda source: (_row_major(source.well), source.field, source.timepoint, source.path))
+        ),
+        problems=tuple(problems),
+        left_out=tuple(candidates.left_out + candidates.lone_fluorescence()),
     )
 
 
-def well_name(text: str) -> str:
-    """``"a1"`` -> ``"A01"``; ValueError for what names no well."""
-    match = re.fullmatch(r"([A-Za-z]{1,2})0*([1-9]\d?)", text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a well")
-    return f"{match[1].upper()}{int(match[2]):02d}"
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files and OME-Zarr folders, without what file systems and unfinished copies leave behind (._x, x.partial)."""
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
+        stores = [name for name in folders if _is_zarr(here / name)]
+        folders[:] = sorted(name for name in folders if name not in stores and not name.startswith("."))
+        for name in sorted([*stores, *files]):
+            if not name.startswith(".") and (here / name).exists():
+                yield here / name
 
 
-def read_manifest(path: Path, *, folder: Path) -> list[Source]:
-    """Places given in a CSV table: path, well, field and optionally timepoint (0 where empty)."""
-    path = Path(path)
-    if not path.is_file():
-        raise MissingInputError(f"{path}: there is no such manifest.")
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        table = csv.DictReader(handle)
-        missing = set(_MANIFEST_COLUMNS[:3]) - set(table.fieldnames or ())
-        if missing:
-            raise AcquisitionError(
-                f"{path}: the column {', '.join(sorted(missing))} is missing; expected the columns "
-                f"{', '.join(_MANIFEST_COLUMNS)} in the first line"
-            )
-        sources = []
-        for row in table:
-            where = f"{path}, line {table.line_num}"
-            file = folder / (row["path"] or "")
-            if not file.is_file():
-                raise AcquisitionError(f"{where}: {row['path']!r} is not a file in {folder}. Correct the path.")
+def _is_zarr(folder: Path) -> bool:
+    if folder.suffix.lower() == ".zarr":
+        return True
+    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs"))
+
+
+class _Candidates:
+    """Files sorted by what can be said of each on its own."""
+
+    def __init__(self, *, acquisition: int | None) -> None:
+        self._acquisition = acquisition
+        self.named: dict[Path, AcquisitionName] = {}
+        self.placed: list[Source] = []
+        self.problems: list[tuple[Path, str]] = []
+        self.left_out: list[tuple[Path, str]] = []
+        self._fluorescence: dict[Path, str] = {}
+        self._exported: set[str] = set()
+
+    def add(self, path: Path, *, file_format: FileFormat | None) -> None:
+        """Sort one file in; files of no known ending are passed over."""
+        own = _format(path)
+        if own is None:
+            return
+        if file_format is not None and own != file_format:
+            self.left_out.append((path, f"it is not of the format asked for ({file_format})"))
+            return
+        try:
+            if own == "tcf":
+                self.named[path] = parse_name(path)
+            elif own == "tiff":
+                self._add_tiff(path)
+            else:
+                self._add_zarr(path)
+        except AcquisitionError as error:
+            self.problems.append((path, str(error)))
+
+    def lone_fluorescence(self) -> list[tuple[Path, str]]:
+        """Exported fluorescence whose tomogram is not there; the other is read with its tomogram."""
+        return [
+            (path, "fluorescence without the tomogram of the same acquisition (_HT3D_)")
+            for path, name in self._fluorescence.items()
+            if name not in self._exported
+        ]
+
+    def _add_tiff(self, path: Path) -> None:
+        from .tiff_pages import PictureError
+
+        export = parse_export(path)
+        if any(parent.lower() in _SIDE_FOLDERS for parent in path.parts[-2:-1]):
+            self.left_out.append((path, "a side file of the acquisition software"))
+        elif export is not None and export.content == "projection":
+            self.left_out.append((path, f"a projection or picture ({export.kind}), no tomogram"))
+        elif export is not None and export.content == "fluorescence":
+            self._fluorescence[path] = export.stem
+        else:
+            if export is not None:
+                self._exported.add(export.stem)
             try:
-                source = Source(
-                    path=file,
-                    well=well_name(row["well"] or ""),
-                    field=int(row["field"] or ""),
-                    timepoint=int(row.get("timepoint") or 0),
-                )
-            except ValueError as error:
-                raise AcquisitionError(
-                    f"{where}: {error}. Expected a well such as A01 and whole numbers from 0 for field and timepoint."
-                ) from error
-            if source.field < 0 or source.timepoint < 0:
-                raise AcquisitionError(f"{where}: fields and timepoints count from 0.")
-            sources.append(source)
+                self.named[path] = parse_name(path)
+            except AcquisitionError as unnamed:
+                try:
+                    self.placed += _tiff_by_metadata(path, otherwise=unnamed)
+                except PictureError as error:
+                    self.left_out.append((path, str(error).removeprefix(f"{path}: ")))
+
+    def _add_zarr(self, path: Path) -> None:
+        from .ome_zarr import plate_sources
+
+        attributes = _attributes(path)
+        mine = "tomoscreen" in attributes or path.name.endswith((".results.zarr", "_mip.zarr", "_fl.zarr"))
+        described = attributes.get("ome", attributes)
+        if mine:
+            self.left_out.append((path, "made by tomoscreen, or a sibling of such a plate"))
+        elif isinstance(described, dict) and "plate" in described:
+            self.placed += plate_sources(path, acquisition=self._acquisition)
+        else:
+            self.left_out.append((path, "no OME-Zarr plate; a single image can be placed by a manifest"))
+
+
+def _format(path: Path) -> FileFormat | None:
+    if path.is_dir():
+        return "ome-zarr"
+    formats: dict[str, FileFormat] = {".tcf": "tcf", ".tif": "tiff", ".tiff": "tiff"}
+    return formats.get(path.suffix.lower())
+
+
+def _tiff_by_metadata(path: Path, *, otherwise: AcquisitionError) -> list[Source]:
+    """Places that an OME-TIFF's own plate gives; a picture that is no tomogram is told apart."""
+    from .ome_tiff import check_tomogram, tiff_sources
+
+    sources = tiff_sources(path)
+    if not sources:
+        check_tomogram(path)
+        raise otherwise
     return sources
 
 
-def _is_acquisition(path: Path) -> bool:
-    """Files that end so, without what file systems and unfinished copies leave behind (._x, x.partial)."""
-    return path.suffix.lower() == ".tcf" and not path.name.startswith(".") and path.is_file()
+def _attributes(folder: Path) -> dict[str, Any]:
+    """Attributes of a Zarr group of either version; empty where they cannot be read."""
+    for name in ("zarr.json", ".zattrs"):
+        try:
+            document = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        attributes = document.get("attributes") if name == "zarr.json" and isinstance(document, dict) else document
+        if isinstance(attributes, dict):
+            return attributes
+    return {}
 
 
-def _place(named: dict[Path, AcquisitionName]) -> list[Source]:
+def _place(named: dict[Path, AcquisitionName], *, problems: list[tuple[Path, str]]) -> list[Source]:
     """Wells from names; fields from positions; timepoints from the order of single-frame files."""
     wells: dict[str, list[tuple[Path, AcquisitionName]]] = defaultdict(list)
     for path, name in named.items():
@@ -223,52 +251,68 @@ def _place(named: dict[Path, AcquisitionName]) -> list[Source]:
     sources = []
     for well, members in wells.items():
         first_path, first = members[0]
-        for path, name in members:
-            if name.kind != first.kind:
-                raise AcquisitionError(
-                    f"well {well} has a {first.kind} file ({first_path}) and a {name.kind} file ({path}). "
-                    + _MANIFEST_REMEDY
-                )
+        other = next(((path, name) for path, name in members if name.kind != first.kind), None)
+        if other is not None:
+            reason = f"well {well} has a {first.kind} file ({first_path}) and a {other[1].kind} file ({other[0]}). "
+            problems += [(path, reason + _REMEDY) for path, _ in members]
+            continue
         positions = sorted({name.position for _, name in members})
-        for path, name in members:
-            sources.append(
-                Source(
-                    path=path,
-                    well=well,
-                    field=positions.index(name.position),
-                    timepoint=orders.index(name.order) if name.kind == "single frames" else 0,
-                    recorded=name.recorded,
-                )
+        placed = [
+            Source(
+                path=path,
+                well=well,
+                field=positions.index(name.position),
+                timepoint=orders.index(name.order) if name.kind == "single frames" else 0,
+                recorded=name.recorded,
             )
-        _check_order([source for source in sources if source.well == well])
+            for path, name in members
+        ]
+        _check_order(placed, problems=problems)
+        sources += placed
     return sources
 
 
-def _check_order(sources: list[Source]) -> None:
+def _check_order(sources: Sequence[Source], *, problems: list[tuple[Path, str]]) -> None:
     """Single-frame files must have been recorded in the order of their numbers."""
     ordered = sorted(sources, key=lambda source: source.timepoint)
     for before, after in pairwise(ordered):
         if before.timepoint < after.timepoint and _later(before.recorded, after.recorded):
-            raise AcquisitionError(
-                f"{after.path} was recorded before {before.path}, which its number in the series puts "
-                "first. " + _MANIFEST_REMEDY
+            reason = (
+                f"{after.path} was recorded before {before.path}, which its number in the series puts first. {_REMEDY}"
             )
+            problems.append((after.path, reason))
 
 
 def _later(first: datetime | None, second: datetime | None) -> bool:
     return first is not None and second is not None and first > second
 
 
-def _check_distinct(sources: Iterable[Source]) -> None:
-    seen: dict[Source, Path] = {}
+def _distinct(sources: Sequence[Source], *, problems: list[tuple[Path, str]]) -> list[Source]:
+    """The first source of every place; the others are problems."""
+    kept: dict[Source, Source] = {}
     for source in sources:
-        place = replace(source, path=Path(), recorded=None, part="")
-        if place in seen:
-            raise AcquisitionError(
-                f"{seen[place]} and {source.path} are both well {source.well}, field {source.field}, "
-                f"timepoint {source.timepoint}. {_MANIFEST_REMEDY}"
+        place = replace(source, path=Path(), recorded=None, part="", voxel_um=None)
+        if place not in kept:
+            kept[place] = source
+            continue
+        first = kept[place]
+        remedy = _REMEDY
+        if _format(first.path) != _format(source.path) and stem(first.path) == stem(source.path):
+            remedy = (
+                f"They are one acquisition in two formats: remove one, or choose by --format {_format(first.path)}."
             )
-        seen[place] = source.path
+        problems.append(
+            (
+                source.path,
+                f"{_called(first)} and {_called(source)} are both well {source.well}, field {source.field}, "
+                f"timepoint {source.timepoint}. {remedy}",
+            )
+        )
+    return list(kept.values())
+
+
+def _called(source: Source) -> str:
+    return f"{source.path} ({source.part})" if source.part else str(source.path)
 
 
 def _row_major(well: str) -> tuple[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 
 from ..errors import AcquisitionError, PlateMapError
 from ..ngff import well_position
-from .acquisition import open_acquisition
-from .names import Source
+from .manifest import Source
+from .opening import open_source
 
 if TYPE_CHECKING:
     from ..layout import PlateMap
@@ -39,6 +40,12 @@ class Header:
         Of the tomograms; um.
     problem
         Why the file cannot be read; empty where it can.
+    file_format, stored
+        Such as ``"OME-TIFF"`` and ``"uint16"``; empty where unknown.
+    channels
+        Names of the fluorescence channels.
+    position_mm
+        Of the stage (x, y, z) at the first frame; NaN where the file does not say.
     """
 
     source: Source
@@ -49,6 +56,10 @@ class Header:
     shape_zyx: tuple[int, int, int] = (0, 0, 0)
     voxel_um: tuple[float, float, float] = (0.0, 0.0, 0.0)
     problem: str = ""
+    file_format: str = ""
+    stored: str = ""
+    channels: tuple[str, ...] = ()
+    position_mm: tuple[float, ...] = (float("nan"),) * 3
 
 
 def check_wells(sources: Iterable[Source], plate_map: PlateMap) -> None:
@@ -61,7 +72,7 @@ def check_wells(sources: Iterable[Source], plate_map: PlateMap) -> None:
 def read_header(source: Source) -> Header:
     """Header of a file; what is wrong with it is kept, so that one bad file does not stop the others."""
     try:
-        with open_acquisition(source.path, part=source.part) as acquisition:
+        with open_source(source) as acquisition:
             return Header(
                 source=source,
                 planned=acquisition.planned,
@@ -70,9 +81,19 @@ def read_header(source: Source) -> Header:
                 recorded=acquisition.recorded or source.recorded,
                 shape_zyx=acquisition.shape_zyx,
                 voxel_um=acquisition.voxel_um,
+                file_format=acquisition.format,
+                stored=acquisition.stored,
+                channels=tuple(acquisition.channels),
+                position_mm=acquisition.position_mm,
             )
     except AcquisitionError as error:
         return Header(source=source, problem=str(error))
+
+
+def read_headers(sources: Sequence[Source], *, threads: int = 8) -> list[Header]:
+    """Headers in the order of the sources; several at a time, since each mostly waits for the disk."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(read_header, sources))
 
 
 def check_uniform(headers: Sequence[Header]) -> None:

@@ -38,6 +38,12 @@ _ATTRIBUTES: dict[str, dict[str, Any]] = {
     "missing_share": {"units": "1", "long_name": "share of voxels that were not reconstructed"},
     "nonfinite": {"units": "voxels", "long_name": "voxels that held no number"},
 }
+_SEAM_ATTRIBUTES = {
+    "correlation": {"units": "1", "long_name": "correlation of the tiles where they overlap"},
+    "residual_um": {"units": "um", "long_name": "offset of the pair against the solution for all tiles"},
+    "step_before": {"units": "1", "long_name": "step of the refractive index across the seam as acquired"},
+    "step_after": {"units": "1", "long_name": "step of the refractive index across the seam as stitched"},
+}
 
 
 def fields_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
@@ -122,3 +128,32 @@ def sources_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
         kind: Any = object if isinstance(rows[0][name], str) else np.int64
         columns[name] = ("source", np.array([row[name] for row in rows], dtype=kind))
     return xr.Dataset(columns, coords={"source": np.arange(len(rows))})
+
+
+def seams_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
+    """One row a seam of the stitched fields: its tiles, and how well they fit at the field's first frame."""
+    import xarray as xr
+
+    rows: list[dict[str, Any]] = []
+    for header in headers:
+        for number in header.frames:
+            try:
+                record = json.loads(Frames(plate, header.source, header.frames).marker(number).read_text())
+            except FileNotFoundError:
+                continue
+            for seam in record["seams"]:
+                place = {"well": header.source.well, "field": header.source.field}
+                offsets = {
+                    f"{kind}_{axis}": seam[f"{kind}_offset"][index]
+                    for kind in ("metadata", "refined")
+                    for index, axis in enumerate("zyx")
+                }
+                numbers = {key: seam[key] for key in ("first", "second", "registered")}
+                measures = {key: float(seam[key]) for key in _SEAM_ATTRIBUTES}
+                rows.append({**place, **numbers, **measures, **offsets})
+            break
+    columns: dict[str, Any] = {}
+    for name in rows[0] if rows else ():
+        kind: Any = object if isinstance(rows[0][name], str) else None
+        columns[name] = ("seam", np.array([row[name] for row in rows], dtype=kind), _SEAM_ATTRIBUTES.get(name, {}))
+    return xr.Dataset(columns, coords={"seam": np.arange(len(rows))}, attrs={"offsets": "voxels"})

@@ -15,9 +15,11 @@ import numpy as np
 
 from ..errors import AcquisitionError, StoreError
 from ..files import file_size, remove, write_durable
+from ..levels import volume_levels
 from ..store import Plate
-from .acquisition import Acquisition, open_acquisition
-from .names import Source
+from .acquisition import Acquisition
+from .manifest import Source
+from .opening import open_source
 
 # Raised whenever what conversion stores for the same file changes: everything is then converted again.
 SETTINGS = 2
@@ -82,7 +84,7 @@ def convert_frames(unit: Frames) -> dict[int, str]:
     for number in unit.numbers:
         forget(unit, number)
     try:
-        with open_acquisition(unit.source.path, part=unit.source.part) as acquisition:
+        with open_source(unit.source) as acquisition:
             for number in unit.numbers:
                 try:
                     record = _convert_frame(unit, number, acquisition=acquisition)
@@ -179,15 +181,19 @@ def source_fingerprint(source: Source) -> dict[str, Any]:
 
 
 def source_sha256(source: Source) -> str:
-    """SHA-256 of a file; of a folder, that of the list of its files' names and SHA-256 (``sha256sum`` makes it)."""
+    """SHA-256 of a file; of several, that of the list of their SHA-256 and names, as ``sha256sum`` makes it."""
     files = _files(source)
-    if source.path.is_file():
+    if files == [source.path]:
         return _sha256(source.path)
-    lines = [f"{_sha256(file)}  {file.relative_to(source.path).as_posix()}\n" for file in files]
+    root = source.path if source.path.is_dir() else source.path.parent
+    names = [Path(os.path.relpath(file, root)).as_posix() for file in files]
+    lines = [f"{_sha256(file)}  {name}\n" for file, name in zip(files, names, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _files(source: Source) -> list[Path]:
+    if source.tiles is not None:
+        return list(source.tiles.paths)
     if source.path.is_file():
         return [source.path]
     root = source.path / source.part
@@ -210,7 +216,7 @@ def _convert_frame(unit: Frames, number: int, *, acquisition: Acquisition) -> di
 
     def counts() -> Iterator[np.ndarray]:
         nonlocal nonfinite
-        for slab in acquisition.slabs(number):
+        for slab in acquisition.slabs(number, depth=volume_levels(plate.shape_zyx)[0].chunk[0]):
             nonfinite += slab.nonfinite
             yield slab.counts
 
@@ -226,6 +232,7 @@ def _convert_frame(unit: Frames, number: int, *, acquisition: Acquisition) -> di
     files: Sequence[Path] = plate.field_files(source.well, **place)
     return {
         "timepoint": place["timepoint"],
+        "seams": [asdict(seam) for seam in getattr(acquisition, "seams", ())],
         "statistics": asdict(replace(statistics, nonfinite=nonfinite)),
         "bytes": {file.relative_to(plate.path.parent).as_posix(): file_size(file) for file in files},
     }

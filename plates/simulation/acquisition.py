@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .instrument_files import (
+    Conditions,
+    set_attributes,
+    write_beside,
+    write_configuration,
+    write_device,
+)
+from .instrument_files import (
+    Registration as Registration,
+)
+
 Variant = Literal["uint16", "float", "ldm", "ldm8"]
+Compression = Literal["none", "gzip", "zstd"]
 
 _RI_SCALE = 1e4  # stored integer = refractive index x 10,000
 _LDM8_STEP = 10  # an 8-bit level is 1e-3 of index, so 10 of the integer steps
@@ -51,15 +62,6 @@ class FluorescenceFrames:
     colour: tuple[int, int, int] = (255, 255, 255)
 
 
-@dataclass(frozen=True)
-class Registration:
-    """Where the instrument believes the fluorescence lies relative to the tomogram."""
-
-    rotation_rad: float = 0.0
-    scale: float = 1.0
-    translation_um: tuple[float, float] = (0.0, 0.0)  # x, y
-
-
 def write_tcf(
     path: Path,
     *,
@@ -78,11 +80,12 @@ def write_tcf(
     magnification: float = 40.0,
     condenser_na: float = 0.72,
     wavelength_um: float = 0.45,
-    compression: Literal["none", "zstd"] = "zstd",
+    compression: Compression = "zstd",
     well: str = "A01",
     position_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
     tiles_yx: tuple[int, int] = (2, 2),
     decoy: bool = True,
+    beside: bool = False,
 ) -> Path:
     """Write one acquisition; the same arguments always give the same bytes.
 
@@ -116,6 +119,8 @@ def write_tcf(
     decoy
         Whether tiled variants also carry a down-sampled copy (SamplingStep 2) over the whole area, as
         the instrument's do; only SamplingStep 1 is data.
+    beside
+        Whether the files that the instrument puts beside an acquisition are written too.
 
     Returns
     -------
@@ -126,6 +131,18 @@ def write_tcf(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
+    conditions = Conditions(
+        title=title or path.stem,
+        user=user,
+        well=well,
+        frames=len(times_s),
+        position_mm=position_mm,
+        tiles_yx=tiles_yx,
+        magnification=magnification,
+        condenser_na=condenser_na,
+        medium_index=medium_index,
+        device_serial=device_serial,
+    )
     writer = _FrameWriter(variant=variant, compression=compression, tiles_yx=tiles_yx, decoy=decoy)
     try:
         with h5py.File(temporary, "w") as file:
@@ -140,7 +157,7 @@ def write_tcf(
             )
             if fluorescence:
                 _write_fluorescence(file, fluorescence, writer=writer, recording_time=recording_time)
-            _write_device(
+            write_device(
                 file,
                 medium_index=medium_index,
                 magnification=magnification,
@@ -148,12 +165,10 @@ def write_tcf(
                 wavelength_um=wavelength_um,
                 registration=registration or Registration(),
             )
-            _write_configuration(
-                file, well=well, position_mm=position_mm, title=title, frames=len(times_s), tiles_yx=tiles_yx
-            )
+            write_configuration(file, conditions)
             identity = hashlib.sha256(f"{path.name}|{recording_time}|{title}".encode()).hexdigest()
             recorded = recording_time.strftime(_TIME_FORMAT)[:-3]
-            _set_attributes(
+            set_attributes(
                 file,
                 CreateDate=recorded,
                 DataID=identity[:16],
@@ -169,6 +184,8 @@ def write_tcf(
                 UniqueID=identity[16:48],
                 UserID=user,
             )
+        if beside:
+            write_beside(path.parent, conditions)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -205,7 +222,7 @@ class _FrameWriter:
     """How a frame is stored: one dataset, or a group of tiles."""
 
     variant: Variant
-    compression: Literal["none", "zstd"]
+    compression: Compression
     tiles_yx: tuple[int, int]
     decoy: bool
 
@@ -215,18 +232,19 @@ class _FrameWriter:
 
     def dataset(self, group: Any, name: str, data: np.ndarray) -> Any:
         options: dict[str, Any] = {}
-        if self.compression == "zstd":
+        if self.compression != "none":
             import hdf5plugin
 
+            codec = hdf5plugin.Zstd(clevel=1) if self.compression == "zstd" else {"compression": "gzip"}
             thickness = max(1, _CHUNK_BYTES // max(1, int(np.prod(data.shape[1:])) * data.itemsize))
             chunks = data.shape if data.ndim == 2 else (min(thickness, data.shape[0]), *data.shape[1:])
-            options = {"chunks": chunks, "shuffle": data.itemsize > 1, **hdf5plugin.Zstd(clevel=1)}
+            options = {"chunks": chunks, "shuffle": data.itemsize > 1, **codec}
         return group.create_dataset(name, data=data, track_times=False, **options)
 
     def tiles(self, group: Any, name: str, data: np.ndarray) -> Any:
         frame = group.create_group(name)
         depth, height, width = data.shape
-        _set_attributes(
+        set_attributes(
             frame,
             DataSizeX=width,
             DataSizeY=height,
@@ -241,12 +259,12 @@ class _FrameWriter:
         for row, column in product(range(self.tiles_yx[0]), range(self.tiles_yx[1])):
             y0, y1, x0, x1 = edges_y[row], edges_y[row + 1], edges_x[column], edges_x[column + 1]
             members.append((1, (0, y0, x0), (depth - 1, y1 - 1, x1 - 1), data[:, y0:y1, x0:x1]))
-        _set_attributes(frame, NumberOfTiles=len(members))
+        set_attributes(frame, NumberOfTiles=len(members))
         for number, (step, first, last, block) in enumerate(members):
             tile = self.dataset(frame, f"TILE_{number:02d}", np.ascontiguousarray(block))
-            _set_attributes(tile, SamplingStep=step)
+            set_attributes(tile, SamplingStep=step)
             for axis, start, end in zip("ZYX", first, last, strict=True):
-                _set_attributes(tile, **{f"DataIndexOffsetPoint{axis}": start, f"DataIndexLastPoint{axis}": end})
+                set_attributes(tile, **{f"DataIndexOffsetPoint{axis}": start, f"DataIndexLastPoint{axis}": end})
         return frame
 
 
@@ -279,7 +297,7 @@ def _write_tomograms(
         lowest, highest = min(lowest, low), max(highest, high)
         recorded = (recording_time + timedelta(seconds=float(seconds))).strftime(_TIME_FORMAT)[:-3]
         for target in (node, projection):
-            _set_attributes(
+            set_attributes(
                 target,
                 PositionX=position_mm[0],
                 PositionY=position_mm[1],
@@ -293,10 +311,10 @@ def _write_tomograms(
     if shape is None:
         raise ValueError("an acquisition needs at least one frame")
     for group, axes in ((volumes, "ZYX"), (projections, "YX")):
-        _set_attributes(group, DataCount=count, RIMin=lowest, RIMax=highest)
+        set_attributes(group, DataCount=count, RIMin=lowest, RIMax=highest)
         for axis, size, step in zip("ZYX", shape, voxel_um, strict=True):
             if axis in axes:
-                _set_attributes(group, **{f"Size{axis}": size, f"Resolution{axis}": float(step)})
+                set_attributes(group, **{f"Size{axis}": size, f"Resolution{axis}": float(step)})
 
 
 def _as_stored(frame: np.ndarray, *, variant: Variant) -> tuple[np.ndarray, int]:
@@ -344,9 +362,9 @@ def _write_fluorescence(
             node = (writer.tiles if writer.tiled else writer.dataset)(group, f"{number:06d}", frame)
             writer.dataset(flat, f"{number:06d}", frame.max(axis=0))
             recorded = (recording_time + timedelta(seconds=float(seconds))).strftime(_TIME_FORMAT)[:-3]
-            _set_attributes(node, RecordingTime=recorded, Time=float(seconds), MinIntensity=0.0)
+            set_attributes(node, RecordingTime=recorded, Time=float(seconds), MinIntensity=0.0)
         for target in (group, flat):
-            _set_attributes(
+            set_attributes(
                 target,
                 OffsetZ=channel.offset_z_um,
                 Excitation=channel.excitation_um,
@@ -357,66 +375,5 @@ def _write_fluorescence(
             )
         counts.append(len(channel.times_s))
         for axis, size, step in zip("ZYX", frame.shape, channel.voxel_um, strict=True):
-            _set_attributes(stacks, **{f"Size{axis}": size, f"Resolution{axis}": float(step)})
-    _set_attributes(stacks, Channels=len(counts), DataCount=max(counts))
-
-
-def _write_device(
-    file: Any,
-    *,
-    medium_index: float,
-    magnification: float,
-    condenser_na: float,
-    wavelength_um: float,
-    registration: Registration,
-) -> None:
-    _set_attributes(
-        file.create_group("Info/Device"),
-        Magnification=magnification,
-        NA=condenser_na,
-        RI=medium_index,
-        Rawsize=0,
-        Iteration=0,
-        Wavelength=wavelength_um,
-    )
-    _set_attributes(file.create_group("Info/Imaging"), CameraGain=0.0, CameraShutter=0.0)
-    _set_attributes(
-        file.create_group("Info/MetaData/FL/Registration"),
-        Rotation=registration.rotation_rad,
-        Scale=registration.scale,
-        TranslationX=registration.translation_um[0],
-        TranslationY=registration.translation_um[1],
-    )
-
-
-def _write_configuration(
-    file: Any,
-    *,
-    well: str,
-    position_mm: tuple[float, float, float],
-    title: str,
-    frames: int,
-    tiles_yx: tuple[int, int],
-) -> None:
-    x, y, z = position_mm
-    config = (
-        f"[AcquisitionPosition]\nWell={well}\nX={x}\nY={y}\nZ={z}\n"
-        f"[AcquisitionSize]\nFrames={frames}\n"
-        f"[TileInfo]\nTilesY={tiles_yx[0]}\nTilesX={tiles_yx[1]}\n"
-        "[DeviceInfo]\nObjectiveNA=0.95\n"
-    )
-    experiment = json.dumps({"title": title, "well": well, "simulated": True}, sort_keys=True)
-    raw = file.create_group("Info/MetaData/RawData")
-    for name, text in (("Config", config), ("Experiment", experiment)):
-        raw.create_dataset(name, data=np.frombuffer(text.encode(), dtype=np.uint8), track_times=False)
-
-
-def _set_attributes(node: Any, **values: str | float | int) -> None:
-    """Every attribute is an array of length one; strings are fixed-length bytes."""
-    for name, value in values.items():
-        if isinstance(value, str):
-            node.attrs[name] = np.array([value.encode() or b"\0"])
-        elif isinstance(value, int | np.integer):
-            node.attrs[name] = np.array([value], dtype=np.int64)
-        else:
-            node.attrs[name] = np.array([value], dtype=np.float64)
+            set_attributes(stacks, **{f"Size{axis}": size, f"Resolution{axis}": float(step)})
+    set_attributes(stacks, Channels=len(counts), DataCount=max(counts))

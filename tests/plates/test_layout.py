@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from plates.layout import (
     COLUMN_NAMES,
     CONTROL_WORDS,
     FORMATS,
-    UNITS,
+    USUAL_UNITS,
     PlateMap,
     micromolar_per,
     parse_well,
@@ -66,7 +68,7 @@ def test_a_tidy_map_is_read_well_by_well(tmp_path: Path) -> None:
 
 def test_the_map_becomes_the_stored_layout(tmp_path: Path) -> None:
     layout = plate_map(tmp_path, GOOD).to_dataset()
-    names = {"compound", "dose", "control", "inducer", "replicate", "cell_line", "row", "column"}
+    names = {"compound", "dose", "control", "inducer", "replicate", "cell_line", "row", "column", "vehicle", "masked"}
     assert set(layout.data_vars) == names
     assert layout.attrs["dose_unit"] == "uM"
     assert layout["compound"].dtype == object
@@ -202,7 +204,7 @@ def test_micrometres_are_not_micromolar(tmp_path: Path) -> None:
     ("cell", "why"),
     [
         ("1 mg/ml", "the molecular weight is unknown"),
-        ("0.1 %", "the molecular weight is unknown"),
+        ("0.1 %", "it may be of weight or of volume"),
         ("10 nmol", "is not a concentration"),
         ("10 mm", "Did you mean mM?"),
         ("-6 uM", "is negative"),
@@ -419,17 +421,30 @@ def test_units_are_case_sensitive() -> None:
             micromolar_per(unit)
 
 
-def test_the_guide_names_every_accepted_word_and_its_example_is_read(tmp_path: Path) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "plate_map.md").read_text(encoding="utf-8")
-    example = re.search(r"```csv\n(.+?)```", guide, flags=re.DOTALL)
-    assert example is not None
-    prose = guide.replace(example[0], "")
-    named = {word.casefold().replace("_", " ") for word in re.findall(r"`([^`]+)`", prose)}
+def test_units_and_workbooks_are_loaded_only_where_a_plate_map_needs_them() -> None:
+    code = "import sys, plates.layout; print([name for name in ('pint', 'openpyxl') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def guide() -> tuple[str, list[str]]:
+    """Return the guide's prose and its examples."""
+    text = (Path(__file__).parents[2] / "docs" / "plate_map.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```(?:csv|text)\n(.+?)```", text, flags=re.DOTALL)
+    return re.sub(r"```.+?```", "", text, flags=re.DOTALL), examples
+
+
+def test_the_guide_names_every_accepted_word() -> None:
+    named = {word.casefold().replace("_", " ") for word in re.findall(r"`([^`]+)`", guide()[0])}
     accepted = "|".join([*COLUMN_NAMES.values(), *CONTROL_WORDS.values()]).split("|")
-    assert [word for word in [*accepted, *map(str.casefold, UNITS)] if word not in named] == []
-    read = plate_map(tmp_path, example[1])
-    assert len(read.table) == 8
-    assert list(read.table["inducer"])[2:4] == ["apoptosis", "necroptosis"]
+    assert [word for word in [*accepted, *map(str.casefold, USUAL_UNITS)] if word not in named] == []
+
+
+def test_the_examples_of_the_guide_are_read(tmp_path: Path) -> None:
+    examples = [plate_map(tmp_path, text) for text in guide()[1]]
+    assert [len(read.table) for read in examples] == [8, 5, 2, 1, 1, 3, 2]
+    assert list(examples[0].table["inducer"])[2:4] == ["apoptosis", "necroptosis"]
+    assert doses(examples[3]) == doses(examples[4]) == [1.0]
+    assert list(examples[6].table["masked"]) == ["edge of the plate", ""]
 
 
 CELLS = st.one_of(

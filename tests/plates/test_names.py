@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plates.errors import AcquisitionError, MissingInputError
-from plates.ingest.names import discover, parse_name
+from plates.ingest.acquisition_name import parse_export
+from plates.ingest.names import discover, find_acquisitions, parse_name
 from plates.simulation.acquisition import acquisition_name
+from tests.plates.acquisitions import VOXEL_UM, tomogram, write_one
+from tests.plates.tiffs import write_imagej, write_ome, write_pages, write_plate
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -78,6 +81,37 @@ def test_every_name_we_write_is_read_back(
 def test_a_name_without_a_well_says_what_to_do(name: str) -> None:
     with pytest.raises(AcquisitionError, match=r"rename it, or list it in a manifest"):
         parse_name(Path(name))
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [".TCF", ".tcf", ".tif", ".TIFF", ".ome.tif", ".OME.TIFF", "_HT3D_0.00.TIFF", "_RI Tomogram.tiff", ".ome.zarr"],
+)
+def test_a_name_says_the_same_before_every_ending(ending: str) -> None:
+    read = parse_name(Path("251003.112316.6 Well Mito.018.Group1.A1.TP03" + ending))
+    assert (read.experiment, read.well, read.kind, read.order) == ("6 Well Mito", "A01", "single frames", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # names of real exports, as bioio-tomocube's tests have them
+        ("251003.112316.6 Well Mito.018.Group1.A1.TP01_HT3D_0.00.TIFF", ("tomogram", "")),
+        ("251003.112316.6 Well Mito.018.Group1.A1.TP05_FL3D_CH1_0.00.TIFF", ("fluorescence", "CH1")),
+        ("251003.112316.6 Well Mito.018.Group1.A1.TP05_FL2D_CH0_0.00.TIFF", ("projection", "CH0")),
+        ("exp.001.A1.TP12_HT2D_1.50.TIFF", ("projection", "")),
+        # and of HT-2H
+        ("20220603.211532.508.CD8_3-046_RI Tomogram.tiff", ("tomogram", "")),
+        ("20220422.194719.911.CD4_2-004_RI MIP.tiff", ("projection", "")),
+        ("20220422.183553.770.monocyte_2-040_Brightfield.tiff", ("projection", "")),
+    ],
+)
+def test_an_exported_tiff_says_what_it_holds(name: str, expected: tuple[str, str]) -> None:
+    export = parse_export(Path(name))
+    assert export is not None
+    assert (export.content, export.channel) == expected
+    assert parse_export(Path("x_FL3D_CH0.TIFF")) is None
+    assert parse_export(Path(name).with_suffix(".TCF")) is None
 
 
 def test_positions_become_fields_and_debris_is_ignored(tmp_path: Path) -> None:
@@ -156,6 +190,103 @@ def test_a_wrong_manifest_names_its_line(tmp_path: Path, text: str, message: str
     touch(tmp_path, "x.TCF", "y.TCF")
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(AcquisitionError, match=message):
+        discover(tmp_path, manifest=tmp_path / "m.csv")
+
+
+def test_formats_may_be_mixed_in_one_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "260314.100000.e.001.g.C1.T001P01.TCF", "260314.100000.e.001.g.C1.T001P02.ome.tif")
+    touch(tmp_path, "260314.100000.e.001.g.C3.S001_HT3D_0.00.TIFF")
+    inside = write_plate(tmp_path / "other microscope.ome.tif")
+    named = {("C01", 0), ("C01", 1), ("C03", 0)}
+    assert {(source.well, source.field) for source in discover(tmp_path)} == named | set(inside)
+
+
+def test_one_acquisition_in_two_formats_is_asked_about(tmp_path: Path) -> None:
+    touch(tmp_path, "260314.100000.e.001.g.A1.T001P01.TCF", "260314.100000.e.001.g.A1.T001P01_HT3D_0.00.TIFF")
+    with pytest.raises(AcquisitionError, match=r"both well A01.*two formats: remove one, or choose by --format tcf"):
+        discover(tmp_path)
+    chosen = discover(tmp_path, file_format="tiff")
+    assert [source.path.suffix for source in chosen] == [".TIFF"]
+
+
+def test_what_is_no_tomogram_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    name = "260314.100000.e.001.g.A1.T001P01"
+    write_one(tmp_path / f"{name}.TCF", [tomogram(1)])
+    touch(tmp_path, f"{name}_HT2D_0.00.TIFF", "x_RI MIP.tiff", "thumbnail/1.tif", "notes.txt")
+    touch(tmp_path, "260314.100000.e.001.g.A2.T001P01_FL3D_CH0_0.00.TIFF")
+    write_pages(tmp_path / "figure.tif", [tomogram(1)[0]])
+    found = find_acquisitions(tmp_path)
+    assert found.problems == ()
+    assert len(found.sources) == 1
+    reasons = {path.name: reason for path, reason in found.left_out}
+    assert reasons.pop("figure.tif").startswith("it has a single slice")
+    assert reasons == {
+        f"{name}_HT2D_0.00.TIFF": "a projection or picture (HT2D), no tomogram",
+        "x_RI MIP.tiff": "a projection or picture (RI MIP), no tomogram",
+        "1.tif": "a side file of the acquisition software",
+        "260314.100000.e.001.g.A2.T001P01_FL3D_CH0_0.00.TIFF": "fluorescence without the tomogram of the same "
+        "acquisition (_HT3D_)",
+    }
+
+
+def test_fluorescence_exported_with_its_tomogram_is_no_file_of_its_own(tmp_path: Path) -> None:
+    name = "260314.100000.e.001.g.A1.TP01"
+    write_imagej(tmp_path / f"{name}_HT3D_0.00.TIFF", tomogram(1))
+    write_imagej(tmp_path / name / f"{name}_FL3D_CH0_0.00.TIFF", tomogram(2))
+    found = find_acquisitions(tmp_path)
+    assert [source.path.name for source in found.sources] == [f"{name}_HT3D_0.00.TIFF"]
+    assert found.left_out == ()
+
+
+def test_a_tomogram_without_a_well_is_a_problem_not_left_out(tmp_path: Path) -> None:
+    write_ome(tmp_path / "cell 7.ome.tif", tomogram(1))
+    with pytest.raises(AcquisitionError, match=r"cell 7\.ome\.tif: the name does not say which well"):
+        discover(tmp_path)
+
+
+def test_our_own_plates_and_what_is_inside_any_plate_are_left_out(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "260314.100000.e.001.g.A1.T001P01.TCF",
+        "out/P1.zarr/A/1/260314.100000.e.001.g.A2.T001P01.TCF",
+        "out/P1.results.zarr/260314.100000.e.001.g.A3.T001P01.TCF",
+        "out/P1_mip.zarr/zarr.json",
+        "image/c/260314.100000.e.001.g.A4.T001P01.TCF",
+    )
+    (tmp_path / "out/P1.zarr/zarr.json").write_text('{"attributes": {"ome": {"plate": {}}, "tomoscreen": {}}}')
+    (tmp_path / "image/.zattrs").write_text('{"multiscales": []}')
+    found = find_acquisitions(tmp_path)
+    assert [source.well for source in found.sources] == ["A01"]
+    assert found.problems == ()
+    assert {path.name for path, _ in found.left_out} == {"P1.zarr", "P1.results.zarr", "P1_mip.zarr", "image"}
+
+
+def test_all_bad_names_are_told_at_once_up_to_twenty(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{number:02d}.TCF" for number in range(23)))
+    with pytest.raises(AcquisitionError) as error:
+        discover(tmp_path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21
+    assert "19.TCF" in lines[19]
+    assert lines[20] == "and 3 more such files."
+    assert len(find_acquisitions(tmp_path).problems) == 23
+
+
+def test_a_manifest_gives_parts_and_voxel_sizes(tmp_path: Path) -> None:
+    write_plate(tmp_path / "plate.ome.tif")
+    write_pages(tmp_path / "plain.tif", tomogram(1))
+    (tmp_path / "m.csv").write_text(
+        "path,part,well,field,voxel_z_um,voxel_y_um,voxel_x_um\n"
+        "plate.ome.tif,Image:2,C3,0,,,\nplate.ome.tif,Image:0,C3,1,,,\nplain.tif,,C4,0,0.95,0.16,0.16\n"
+    )
+    sources = discover(tmp_path, manifest=tmp_path / "m.csv")
+    assert [(source.well, source.field, source.part, source.voxel_um) for source in sources] == [
+        ("C03", 0, "Image:2", None),
+        ("C03", 1, "Image:0", None),
+        ("C04", 0, "", VOXEL_UM),
+    ]
+    (tmp_path / "m.csv").write_text("path,well,field,voxel_z_um\nplain.tif,C4,0,0.95\n")
+    with pytest.raises(AcquisitionError, match=r"line 2: .* all three voxel sizes in um or none"):
         discover(tmp_path, manifest=tmp_path / "m.csv")
 
 

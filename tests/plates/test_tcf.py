@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def replace_frame(file: Any, data: np.ndarray, **options: Any) -> None:
     file.create_dataset(FRAME, data=data, **options).attrs.update(attributes)
 
 
-@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
 @pytest.mark.parametrize("variant", ["uint16", "float", "ldm", "ldm8"])
 def test_every_variant_is_read_to_the_last_voxel(tmp_path: Path, variant: Variant, compression: str) -> None:
     frames = [tomogram(seed) for seed in range(3)]
@@ -372,20 +373,177 @@ def test_what_is_no_tomogram_is_said_so(tmp_path: Path, change: Callable[[Any], 
         read(path)
 
 
-def test_flipped_bits_never_crash_the_reader(tmp_path: Path) -> None:
-    path = write_one(tmp_path / "a.TCF", [tomogram(0)], variant="ldm")
-    good = path.read_bytes()
-    rng = np.random.default_rng(0)
-    for position in rng.integers(0, len(good), 150):
-        bad = bytearray(good)
-        bad[position] ^= 1 << int(rng.integers(8))
-        path.write_bytes(bad)
-        try:
-            counts, _ = read(path)
-        except AcquisitionError as error:
-            assert "a.TCF" in str(error)  # noqa: PT017  most flips fall into padding and raise nothing
-        else:
-            assert counts.dtype == np.uint16
+def test_frames_have_times_and_places_of_their_own(tmp_path: Path) -> None:
+    path = write_one(tmp_path / "a.TCF", [tomogram(0)] * 2, times_s=[0.0, 1790.5], position_mm=(1.5, -2.0, 0.25))
+
+    def move(file: Any) -> None:
+        file["Data/3D/000001"].attrs["PositionX"] = 1.75  # a scalar
+        del file["Data/3D/000001"].attrs["RecordingTime"]
+        del file["Data/3D/000001"].attrs["PositionZ"]
+
+    with open_tcf(edited(path, move)) as acquisition:
+        assert acquisition.recorded_frames == {0: START, 1: None}
+        assert acquisition.positions_mm[0] == acquisition.position_mm == (1.5, -2.0, 0.25)
+        np.testing.assert_equal(acquisition.positions_mm[1], (1.75, -2.0, np.nan))
+
+
+@pytest.mark.parametrize("name", ["a.TCF", "a.tcf", "no extension"])
+def test_structure_decides_and_neither_name_nor_version(tmp_path: Path, name: str) -> None:
+    path = write_one(tmp_path / name, [tomogram(0)])
+
+    def rewrite(file: Any) -> None:
+        file.attrs["FormatVersion"] = np.array([99.5])
+        file["Info"].attrs["Version"] = "none"
+
+    np.testing.assert_array_equal(read(edited(path, rewrite))[0], tomogram(0))
+
+
+def test_phase_maps_and_bright_field_are_let_lie(tmp_path: Path) -> None:
+    path = write_one(tmp_path / "a.TCF", [tomogram(0)])
+
+    def add(file: Any) -> None:
+        file.create_dataset("Data/2D/000000", data=np.full((70, 64), np.nan, dtype=np.float32))
+        file.create_dataset("Data/BF/000000", data=np.zeros((70, 64, 3), dtype=np.uint8))
+        file.create_dataset("Data/BF/000001", data=np.zeros((3, 70, 64), dtype=np.uint8))
+        file["Data/Table"] = np.array([(1, 2.0)], dtype=[("a", int), ("b", float)])
+
+    with open_tcf(edited(path, add)) as acquisition:
+        assert acquisition.frames == (0,)
+        np.testing.assert_array_equal(read_frame(acquisition, 0)[0], tomogram(0))
+
+
+@pytest.mark.parametrize("variant", ["uint16", "float", "ldm", "ldm8"])
+def test_the_instruments_projection_is_the_maximum_of_the_volume(tmp_path: Path, variant: Variant) -> None:
+    path = write_one(tmp_path / "a.TCF", [tomogram(0), tomogram(1)], variant=variant)
+    with open_tcf(path) as acquisition:
+        for frame in acquisition.frames:
+            top = read_frame(acquisition, frame)[0].max(axis=0)
+            np.testing.assert_array_equal(acquisition.own_projection(frame), top)
+            np.testing.assert_array_equal(acquisition.projection(frame), top)
+
+
+@pytest.mark.parametrize("stored", [None, np.ones((3, 3), dtype=np.uint16), np.ones((3, 70, 64), dtype=np.uint16)])
+def test_a_projection_is_made_where_the_file_holds_none_that_fits(tmp_path: Path, stored: np.ndarray | None) -> None:
+    path = write_one(tmp_path / "a.TCF", [tomogram(0)])
+
+    def replace(file: Any) -> None:
+        del file["Data/2DMIP/000000"]
+        if stored is not None:
+            file["Data/2DMIP/000000"] = stored
+
+    with open_tcf(edited(path, replace)) as acquisition:
+        assert acquisition.own_projection(0) is None
+        np.testing.assert_array_equal(acquisition.projection(0), tomogram(0).max(axis=0))
+
+
+def test_eight_bits_without_a_lowest_index_mean_nothing(tmp_path: Path) -> None:
+    path = write_one(tmp_path / "a.TCF", [tomogram(0)])
+    levels = np.arange(tomogram(0).size).reshape(SHAPE).astype(np.uint8)
+    edited(path, lambda file: replace_frame(file, levels))
+    edited(path, lambda file: file[FRAME].attrs.update(RIMin=np.array([13310.0])))
+    expected = np.where(levels > 0, 13310 + 10 * levels.astype(int), 0)
+    np.testing.assert_array_equal(read(path)[0], expected)
+
+    def set_lowest(file: Any, *, lowest: float) -> None:
+        file[FRAME].attrs["RIMin"] = lowest
+
+    for lowest in (0.0, 0.01331, 7.0, np.nan):
+        edited(path, partial(set_lowest, lowest=lowest))
+        with pytest.raises(AcquisitionError, match="8-bit levels above a lowest index"):
+            read(path)
+
+
+@pytest.mark.parametrize(("variant", "other"), [("ldm", 1), ("ldm8", 0)])
+def test_a_header_that_contradicts_the_tiles_is_refused(tmp_path: Path, variant: Variant, other: int) -> None:
+    path = write_one(tmp_path / "a.TCF", [tomogram(0)], variant=variant)
+    edited(path, lambda file: file[FRAME].attrs.update(ScalarType=other))
+    with pytest.raises(AcquisitionError, match=f"gives ScalarType {other} for values of uint"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file["Data/3D"].attrs.update(SizeX=66), r"announces tomograms of \(6, 70, 66\) voxels"),
+        (lambda file: file["Data/3D"].move("000001", "0000\x101"), "announces 2 frames and holds 1 beside"),
+        (lambda file: file["Data/3D"].copy("000001", "0001"), "holds frame 1 twice"),
+        (lambda file: file["Data/3D"].attrs.update(DataCount=20_000), "announces 20000 frames"),
+        (lambda file: file["Data/3D"].attrs.update(DataCount=2.5), "DataCount as 2.5, expected a whole number"),
+    ],
+)
+def test_a_series_that_contradicts_itself_is_refused(
+    tmp_path: Path, change: Callable[[Any], None], message: str
+) -> None:
+    path = edited(write_one(tmp_path / "a.TCF", [tomogram(0), tomogram(1)]), change)
+    with pytest.raises(AcquisitionError, match=message):
+        read(path)
+
+
+def test_a_frame_of_another_shape_is_refused_alone(tmp_path: Path) -> None:
+    path = write_one(tmp_path / "a.TCF", [tomogram(0), tomogram(1)])
+
+    def crop(file: Any) -> None:
+        del file["Data/3D/000001"]
+        file["Data/3D/000001"] = tomogram(1)[:, :60]
+
+    with open_tcf(edited(path, crop)) as acquisition:
+        np.testing.assert_array_equal(read_frame(acquisition, 0)[0], tomogram(0))
+        with pytest.raises(AcquisitionError, match=r"frame 1 has the shape \(6, 60, 64\)"):
+            read_frame(acquisition, 1)
+
+
+def stained(path: Path, stack: np.ndarray, **changes: Any) -> Path:
+    frames = FluorescenceFrames(frames=[stack], voxel_um=(1.04, 0.12, 0.12), times_s=[0.0], offset_z_um=2.5)
+    return write_one(path, [tomogram(0)] * 3, fluorescence={"CH0": frames}, **changes)
+
+
+def test_the_height_of_fluorescence_is_given_in_either_place(tmp_path: Path) -> None:
+    path = stained(tmp_path / "a.TCF", np.ones((3, 50, 40), dtype=np.uint8))
+
+    def to_stacks(file: Any) -> None:  # as HT-2H does
+        del file["Data/3DFL/CH0"].attrs["OffsetZ"]
+        file["Data/3DFL"].attrs["OffsetZ"] = np.array([7.5])
+        for name in list(file[FRAME].attrs):
+            del file[FRAME].attrs[name]
+
+    with open_tcf(path) as acquisition:
+        assert acquisition.channels["CH0"].offset_z_um == 2.5
+    with open_tcf(edited(path, to_stacks)) as acquisition:
+        assert acquisition.channels["CH0"].offset_z_um == 7.5
+        assert acquisition.channels["CH0"].frames == (0,)  # of three tomograms
+        np.testing.assert_array_equal(read_frame(acquisition, 0)[0], tomogram(0))
+
+
+def test_tiled_fluorescence_lies_above_its_lowest_intensity(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 256, (3, 50, 40)).astype(np.uint8)
+    path = stained(tmp_path / "a.TCF", stack, variant="ldm")
+
+    def set_base(file: Any, *, base: int) -> None:
+        file["Data/3DFL/CH0/000000"].attrs["MinIntensity"] = float(base)
+
+    for base in (0, 90, 65280):
+        edited(path, partial(set_base, base=base))
+        with open_tcf(path) as acquisition:
+            read_back = acquisition.read_fluorescence("CH0", frame=0)
+        assert read_back.dtype == (np.uint16 if base else np.uint8)
+        np.testing.assert_array_equal(read_back, stack.astype(int) + base)
+    edited(path, lambda file: file["Data/3DFL/CH0/000000"].attrs.update(MinIntensity=65281.0))
+    with open_tcf(path) as acquisition, pytest.raises(AcquisitionError, match="MinIntensity as 65281"):
+        acquisition.read_fluorescence("CH0", frame=0)
+
+
+@pytest.mark.parametrize("stack", [np.full((3, 50, 40), -1), np.full((3, 50, 40), 70_000), np.ones((3, 50, 40))])
+def test_what_no_camera_gives_is_refused_and_tomograms_are_not(tmp_path: Path, stack: np.ndarray) -> None:
+    path = stained(tmp_path / "a.TCF", np.ones((3, 50, 40), dtype=np.uint8))
+
+    def replace(file: Any) -> None:
+        del file["Data/3DFL/CH0/000000"]
+        file["Data/3DFL/CH0/000000"] = stack
+
+    with open_tcf(edited(path, replace)) as acquisition:
+        with pytest.raises(AcquisitionError, match="expected whole numbers to 65535"):
+            acquisition.read_fluorescence("CH0", frame=0)
+        np.testing.assert_array_equal(read_frame(acquisition, 0)[0], tomogram(0))
 
 
 def test_an_error_of_the_caller_is_not_blamed_on_the_file(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_tcf_cut_in_half_fails_alone_and_is_named(
     shutil.copy(acquisitions / "P001" / cut.relative_to(folder), cut)
     code, stdout, _ = called(monkeypatch, capsys, *words)
     assert code == 0
-    assert "1 files converted, 15 done before" in stdout
+    assert "2 tomograms converted, 30 done before" in stdout
 
 
 def test_a_missing_classifier_is_named_and_nothing_is_written(

@@ -111,3 +111,18 @@ def test_wells_of_the_map_that_were_never_classified_stay_empty() -> None:
     assert np.isnan(result.death.values[1, 0])
     assert list(result.patches.values[:, 0]) == [4, 0, 4]
     assert list(result.compound.values) == ["x", "x", "x"]
+
+
+def test_masked_wells_keep_their_fractions_but_say_nothing_about_the_spread_of_fields() -> None:
+    probability = simulated(np.random.default_rng(5), wells=40, fields=4, patches=80, phi=0.05)
+    # in the masked wells whole fields are one state, as where a bubble passed
+    probability[:4] = np.eye(5)[np.arange(4) % 5][None, :, None, None, None]
+    probabilities, layout = stored(probability)
+    masked = np.where(np.arange(40) < 4, "bubble", "").astype(object)
+    result = aggregate(probabilities, layout.assign(masked=("well", masked)))
+    used = aggregate(probabilities.isel(well=slice(4, None)), layout.isel(well=slice(4, None)))
+    np.testing.assert_array_equal(result.dispersion, used.dispersion)
+    np.testing.assert_array_equal(result.fraction_low[4:], used.fraction_low)
+    assert result.fraction[:4].notnull().all()
+    unmasked = aggregate(probabilities, layout)
+    assert float(unmasked.dispersion[0]) > 2 * float(used.dispersion[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from plates.states import DEAD
 from screening.normalization import normalize
@@ -55,3 +56,58 @@ def test_percent_is_empty_while_positive_controls_have_not_died_yet() -> None:
     assert result.death_percent.isel(timepoint=0).isnull().all()
     assert result.death_percent.isel(timepoint=1).notnull().all()
     assert result.death_excess.notnull().all()
+
+
+def _two_vehicles(seed: int) -> xr.Dataset:
+    """Half of a plate in DMSO, half in ethanol, which kills a fifth of the cells; no compound does anything."""
+    harmless, harsh = (
+        fractions_of({f"inactive in {vehicle}": {}}, replicates=4, baseline=baseline, seed=seed + number)
+        for number, (vehicle, baseline) in enumerate((("DMSO", 0.03), ("ethanol", 0.2)))
+    )
+    halves = [
+        half.assign_coords(
+            vehicle=("well", np.full(half.sizes["well"], vehicle, dtype=object)),
+            well=[f"{vehicle} {well}" for well in half.well.values],
+        )
+        for half, vehicle in ((harmless, "DMSO"), (harsh, "ethanol"))
+    ]
+    return xr.concat(halves, dim="well", data_vars="all", coords="different", compat="equals", join="outer")
+
+
+def test_each_compound_is_measured_against_its_own_vehicle() -> None:
+    plate = _two_vehicles(seed=6)
+    matched = normalize(plate).death_excess.isel(timepoint=-1)
+    pooled = normalize(plate.drop_vars("vehicle")).death_excess.isel(timepoint=-1)
+    for vehicle in ("DMSO", "ethanol"):
+        wells = plate.compound.values == f"inactive in {vehicle}"
+        error = float(matched.values[wells].std() / np.sqrt(wells.sum()))
+        assert abs(float(matched.values[wells].mean())) < 0.02 + 2 * error
+        assert abs(float(pooled.values[wells].mean())) > 0.06, "pooled controls would invent or hide deaths"
+
+
+def test_one_vehicle_gives_the_numbers_of_a_plate_map_that_names_none() -> None:
+    plate = fractions_of({"kills": {"apoptosis": (1.0, 1.5, 0.9)}}, seed=7)
+    vehicle = np.where(plate.control.values == "positive", "", np.where(plate.dose.values > 1, "DMSO", "dmso "))
+    named = plate.assign_coords(vehicle=("well", vehicle.astype(object)))
+    xr.testing.assert_identical(normalize(named).drop_vars("vehicle"), normalize(plate))
+
+
+def test_a_vehicle_without_control_wells_is_left_relative_to_nothing_and_the_note_counts_its_wells() -> None:
+    plate = _two_vehicles(seed=8)
+    control, vehicle = plate.control.values, plate.vehicle.values
+    result = normalize(plate.isel(well=~((control == "negative") & (vehicle == "ethanol"))))
+    ethanol = result.vehicle.values == "ethanol"
+    assert result.death_excess.values[~ethanol].size
+    assert np.isfinite(result.death_excess.values[~ethanol]).all()
+    assert np.isnan(result.death_excess.values[ethanol]).all()
+    assert np.isfinite(result.death.values[ethanol]).all()
+    assert f"{ethanol.sum()} wells are in a vehicle without control wells" in result.attrs["note"]
+
+
+def test_the_vehicle_of_the_plate_is_the_one_with_most_control_wells() -> None:
+    plate = _two_vehicles(seed=9)
+    control, vehicle = plate.control.values, plate.vehicle.values
+    fewer = (control == "negative") & (vehicle == "DMSO") & (np.arange(control.size) % 2 == 0)
+    result = normalize(plate.isel(well=~fewer))
+    ethanol = (control == "negative") & (vehicle == "ethanol")
+    np.testing.assert_allclose(result.vehicle_death, np.median(plate.death.values[ethanol], axis=0))

@@ -60,7 +60,7 @@ def test_a_campaign_goes_from_acquisitions_to_reports_and_is_not_done_twice(sett
     changed = {path for path, time_ in written(outcome.campaign_report.parent).items() if before.get(path) != time_}
     # what the last conversion did is written anew; no image, number or page may be
     assert {Path(path).name for path in changed} <= {"summary.json"}
-    assert "0 files converted, 16 done before" in again.notes[0]
+    assert "0 tomograms converted, 32 done before" in again.notes[0]
 
 
 def test_two_workers_find_what_one_finds(settings_file: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_ctrl_c_stops_a_run_with_one_sentence_and_keeps_what_is_finished(setting
     assert "Traceback" not in told
     assert "Run the same command to go on" in told
     outcome = run(read_settings(settings_file))
-    assert not outcome.notes[0].startswith("P001: 16 files converted")
+    assert not outcome.notes[0].startswith("P001: 32 tomograms converted")
 
 
 def test_wells_of_every_plate_are_checked_before_the_first_is_converted(settings_file: Path, tmp_path: Path) -> None:

@@ -133,3 +133,47 @@ def test_vehicle_wells_that_die_at_the_edge_are_found() -> None:
     spoiled = assess(plate)
     assert spoiled.attrs["edge_t"] > 4
     assert "edge" in spoiled.attrs["reasons"]
+
+
+def _spoiled(seed: int) -> xr.Dataset:
+    """A plate on which a vehicle and an inducer well are absurd, were noticed, and are masked."""
+    plate = fractions_of({"kills": {"apoptosis": (1.0, 1.5, 0.9)}}, seed=seed)
+    masked = np.full(plate.sizes["well"], "", dtype=object)
+    for kind in ("negative", "positive"):
+        masked[np.flatnonzero(plate.control.values == kind)[0]] = "bubble in the well"
+    bad = masked != ""
+    death, fraction = plate.death.values.copy(), plate.fraction.values.copy()
+    death[bad], fraction[bad] = 1 - death[bad], fraction[bad][..., ::-1]
+    patches = np.where(bad[:, None], 0, plate.patches.values)
+    changed = {"death": death, "fraction": fraction, "patches": patches}
+    return plate.assign({name: (plate[name].dims, values) for name, values in changed.items()}).assign_coords(
+        masked=("well", masked)
+    )
+
+
+def test_masked_wells_change_no_statistic_and_no_verdict_and_tell_their_reason() -> None:
+    plate = _spoiled(seed=21)
+    used = plate.isel(well=plate.masked.values == "")
+    with_mask, without_wells = assess(plate, draws=50), assess(used, draws=50)
+    assert [with_mask.attrs[name] for name in ("verdict", "reasons", "edge_wells", "inner_wells")] == [
+        without_wells.attrs[name] for name in ("verdict", "reasons", "edge_wells", "inner_wells")
+    ]
+    for name in ("z_prime", "robust_z_prime", "ssmd", "robust_ssmd_low", "cv_negative", "n_negative", "n_positive"):
+        xr.testing.assert_identical(with_mask[name], without_wells[name])
+    assert set(with_mask.flags.values[plate.masked.values != ""]) == {"masked: bubble in the well"}
+    unmasked = assess(plate.drop_vars("masked"), draws=50)
+    assert float(unmasked.sel(readout="death").z_prime[-1]) < float(with_mask.sel(readout="death").z_prime[-1]) - 0.2
+
+
+def test_of_two_vehicles_the_one_with_more_control_wells_judges_the_plate() -> None:
+    plate = fractions_of({"kills": {"apoptosis": (1.0, 1.5, 0.9)}}, vehicle=16, seed=22)
+    negative = np.flatnonzero(plate.control.values == "negative")
+    vehicle = np.full(plate.sizes["well"], "DMSO", dtype=object)
+    vehicle[negative[:6]] = "ethanol"
+    death = plate.death.values.copy()
+    death[negative[:6]] += 0.4
+    mixed = plate.assign(death=(plate.death.dims, death)).assign_coords(vehicle=("well", vehicle))
+    without = mixed.drop_isel(well=negative[:6])
+    judged = assess(mixed, draws=50).sel(readout="death")
+    xr.testing.assert_identical(judged.z_prime, assess(without, draws=50).sel(readout="death").z_prime)
+    assert int(judged.n_negative[-1]) == 10
