@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .placement import Direction, OffsetZ, Placement, metadata_placement, resample
-from .registration import register
+from .registration import TRUSTED_RESIDUAL_UM, register
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,6 +30,7 @@ def aligned_projections(
     use_scale: bool = True,
     use_registration: bool = True,
     refine: bool = True,
+    max_residual_um: float = TRUSTED_RESIDUAL_UM,
 ) -> tuple[dict[str, np.ndarray], Placement]:
     """Maximum projections of all fluorescence channels of a frame, on the tomogram's (y, x) grid.
 
@@ -46,6 +47,8 @@ def aligned_projections(
     refine
         Whether the placement is refined on the images; see `register`. Where that fails the metadata are used
         and the placement says so.
+    max_residual_um
+        A refinement whose estimated error is larger is refused.
 
     Returns
     -------

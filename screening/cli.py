@@ -161,6 +161,9 @@ def ingest(
     file_format: FileFormat = None,
     acquisition: Annotated[int | None, typer.Option(min=0, help="Which run of an OME-Zarr plate.")] = None,
     channel: Annotated[str | None, typer.Option(help="Channel of an OME-Zarr plate that holds the index.")] = None,
+    fluorescence: Annotated[
+        Literal["registered", "metadata", "none"], typer.Option(help="How it is placed on the tomogram.")
+    ] = "registered",
     stitch: Annotated[bool, typer.Option("--stitch", help="Join overlapping positions to wide fields.")] = False,
     in_place: Annotated[bool, typer.Option("--in-place", help="Leave an OME-Zarr plate's tomograms there.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell sizes, time and room, and write nothing.")] = False,
@@ -183,6 +186,7 @@ def ingest(
         file_format=file_format,
         acquisition=acquisition,
         channel=channel,
+        fluorescence=fluorescence,
         stitch=stitch,
         in_place=in_place,
     )

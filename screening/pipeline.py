@@ -129,6 +129,7 @@ def reading(plate: PlateSettings) -> Reading:
         manifest=plate.manifest,
         acquisition=plate.acquisition,
         channel=plate.channel,
+        fluorescence=plate.fluorescence,
         stitch=plate.stitch,
         in_place=plate.in_place,
     )

@@ -152,6 +152,7 @@ class PlateSettings(_Part):
     compounds: Annotated[ExistingFile | None, Field(strict=False)] = None
     acquisition: Annotated[int | None, Field(ge=0)] = None
     channel: str | None = None
+    fluorescence: Literal["registered", "metadata", "none"] = "registered"
     stitch: bool = False
     in_place: bool = False
 
@@ -348,6 +349,7 @@ layout = "P001.csv"          # plate map (CSV, TSV, Excel): what is in each well
 # manifest = "P001_files.csv"  # which file is which well and field, where the names do not tell
 # dose_unit = "uM"           # unit of doses that carry none in the plate map
 # sheet = "Plate 1"          # sheet of an Excel plate map; the first if left out
+# fluorescence = "metadata"  # how it is placed on the tomogram: "registered" (the default), "metadata" or "none"
 # stitch = true              # overlapping positions of a well are tiles of one wide field
 # acquisition = 1            # run to take of an OME-Zarr plate with several
 # channel = "RI"             # channel of an OME-Zarr plate that holds the refractive index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -55,6 +55,8 @@ class FluorescenceChannel:
         As stored: height of the first slice (HT-X1) or of the centre (HT-2H) in tomogram coordinates.
     excitation_um, emission_um
         NaN where the file does not say.
+    times_s
+        Seconds since the first tomogram by frame number; NaN, or left out, where the file does not say.
     """
 
     name: str
@@ -64,6 +66,7 @@ class FluorescenceChannel:
     offset_z_um: float
     excitation_um: float
     emission_um: float
+    times_s: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

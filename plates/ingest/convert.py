@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import AcquisitionError, MissingInputError, StoreError, UnfinishedError, WorkerLostError
 from ..files import is_remote, location, write_durable
@@ -27,7 +27,7 @@ from .survey import (
     plate_format,
     read_headers,
 )
-from .tables import fields_table, seams_table, sources_table
+from .tables import fields_table, registration_table, seams_table, sources_table
 from .units import (
     SETTINGS,
     Digest,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from ..layout import PlateMap
 
+Fluorescence = Literal["registered", "metadata", "none"]
 Progress = Callable[[int, int, str], None]
 
 # A unit of work is at most so many frames of one file: opening a long time lapse costs as much as a frame.
@@ -87,6 +88,8 @@ class Reading:
         Use only files of this format, where acquisitions lie there in several.
     acquisition, channel
         Of an OME-Zarr plate: number of the run to take; channel that holds the refractive index.
+    fluorescence
+        Whether it is registered on the tomogram, placed by the metadata alone, or left out.
     stitch
         Whether positions of a well that overlap are tiles of one wide field.
     in_place
@@ -97,6 +100,7 @@ class Reading:
     file_format: FileFormat | None = None
     acquisition: int | None = None
     channel: str | None = None
+    fluorescence: Fluorescence = "registered"
     stitch: bool = False
     in_place: bool = False
 
@@ -221,8 +225,7 @@ def survey(
     sources = discover(
         folder, manifest=reading.manifest, file_format=reading.file_format, acquisition=reading.acquisition
     )
-    if reading.channel is not None:
-        sources = [replace(source, channel=reading.channel) for source in sources]
+    sources = [replace(source, channel=reading.channel, fluorescence=reading.fluorescence) for source in sources]
     if plate_map is not None and not allow_unmatched:
         check_wells(sources, plate_map)
     headers = read_headers(sources)
@@ -285,9 +288,15 @@ def _create(plan: Plan, *, out: Path, name: str | None, folder: Path, reading: R
         rows=plan.rows,
         columns=plan.columns,
         hours=nominal_hours(plan.headers, timepoints=plan.timepoints),
+        fluorescence=_channels(plan) if reading.fluorescence != "none" else (),
         elsewhere=elsewhere,
         provenance={"folder": str(folder), "files": len(plan.headers)},
     )
+
+
+def _channels(plan: Plan) -> list[str]:
+    """Names of all fluorescence channels, in their order."""
+    return sorted({channel for header in plan.readable for channel in header.channels})
 
 
 def _elsewhere(plan: Plan, *, out: Path, reading: Reading) -> Elsewhere:
@@ -416,6 +425,8 @@ def _write_results(plate: Plate, headers: Sequence[Header], *, plate_map: PlateM
     results = {"fields": fields_table(plate, headers), "sources": sources_table(plate, headers)}
     if any(header.source.tiles is not None for header in headers):
         results["seams"] = seams_table(plate, headers)
+    if plate.fluorescence:
+        results["registration"] = registration_table(plate, headers)
     if plate_map is not None:
         results["layout"] = plate_map.to_dataset()
     for name, dataset in results.items():

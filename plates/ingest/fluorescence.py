@@ -37,6 +37,7 @@ def read_channels(file: Any) -> dict[str, FluorescenceChannel]:
             offset_z_um=number(group, "OffsetZ", number(stacks, "OffsetZ", 0.0)),
             excitation_um=number(group, "Excitation"),
             emission_um=number(group, "Emission"),
+            times_s={frame: number(member(group, key), "Time") for frame, key in frames.items()},
         )
     return channels
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import AcquisitionError, MissingInputError
 from .acquisition_name import well_name
@@ -58,6 +58,8 @@ class Source:
         Voxel size (z, y, x) that a manifest gives to a TIFF without one.
     channel
         Which channel holds the refractive index, where that is not plain.
+    fluorescence
+        What becomes of it: registered on the tomogram, placed by the metadata alone, or left out.
     tiles
         The files that are stitched into it; `path` is then the first.
     """
@@ -70,6 +72,7 @@ class Source:
     part: str = ""
     voxel_um: tuple[float, float, float] | None = None
     channel: str | None = None
+    fluorescence: Literal["registered", "metadata", "none"] = "registered"
     tiles: Tiles | None = None
 
 

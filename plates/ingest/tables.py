@@ -38,6 +38,12 @@ _ATTRIBUTES: dict[str, dict[str, Any]] = {
     "missing_share": {"units": "1", "long_name": "share of voxels that were not reconstructed"},
     "nonfinite": {"units": "voxels", "long_name": "voxels that held no number"},
 }
+_PLACEMENT_ATTRIBUTES = {
+    "rotation_deg": {"units": "degree", "long_name": "turn of the fluorescence"},
+    "scale": {"units": "1", "long_name": "magnification of the fluorescence"},
+    **{f"shift_{axis}_um": {"units": "um", "long_name": f"shift along {axis}"} for axis in "zyx"},
+    "residual_um": {"units": "um", "long_name": "estimated error of the placement over the field"},
+}
 _SEAM_ATTRIBUTES = {
     "correlation": {"units": "1", "long_name": "correlation of the tiles where they overlap"},
     "residual_um": {"units": "um", "long_name": "offset of the pair against the solution for all tiles"},
@@ -128,6 +134,49 @@ def sources_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
         kind: Any = object if isinstance(rows[0][name], str) else np.int64
         columns[name] = ("source", np.array([row[name] for row in rows], dtype=kind))
     return xr.Dataset(columns, coords={"source": np.arange(len(rows))})
+
+
+def registration_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
+    """How the fluorescence of every field and timepoint was placed on its tomogram; NaN where there is none."""
+    import xarray as xr
+
+    shape = (len(plate.wells), plate.fields, plate.timepoints)
+    values = {name: np.full(shape, np.nan) for name in _PLACEMENT_ATTRIBUTES}
+    texts = {name: np.full(shape, "", dtype=object) for name in ("how", "reason")}
+    trusted, frames = np.zeros(shape, dtype=bool), np.full(shape, -1, dtype=np.int64)
+    wells = {well: row for row, well in enumerate(plate.wells)}
+    for header in headers:
+        for number in header.frames:
+            try:
+                record = json.loads(Frames(plate, header.source, header.frames).marker(number).read_text())
+            except FileNotFoundError:
+                continue
+            found = record["fluorescence"]
+            if not found:
+                continue
+            index = (wells[header.source.well], header.source.field, header.source.timepoint + number)
+            numbers = {"rotation_deg": np.rad2deg(found["rotation_rad"]), "scale": found["scale"]}
+            numbers |= {f"shift_{axis}_um": found["shift_um"][place] for place, axis in enumerate("zyx")}
+            numbers["residual_um"] = found["residual_um"]
+            for name, value in numbers.items():
+                values[name][index] = value
+            for name, table in texts.items():
+                table[index] = found[name]
+            trusted[index], frames[index] = found["trusted"], found["frame"]
+    variables: dict[str, Any] = {name: (_DIMS, table, _PLACEMENT_ATTRIBUTES[name]) for name, table in values.items()}
+    variables |= {name: (_DIMS, table) for name, table in texts.items()}
+    return xr.Dataset(
+        {
+            **variables,
+            "trusted": (_DIMS, trusted, {"long_name": "whether the images bear the placement out"}),
+            "frame": (_DIMS, frames, {"long_name": "fluorescence frame of the file; -1 where there is none"}),
+        },
+        coords={
+            "well": np.array(plate.wells, dtype=object),
+            "field": np.arange(plate.fields),
+            "timepoint": np.arange(plate.timepoints),
+        },
+    )
 
 
 def seams_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:

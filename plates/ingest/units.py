@@ -18,6 +18,7 @@ from ..files import file_size, remove, write_durable
 from ..levels import volume_levels
 from ..store import Plate
 from .acquisition import Acquisition
+from .light import add_fluorescence
 from .manifest import Source
 from .opening import open_source
 
@@ -155,8 +156,9 @@ def forget(unit: Frames, number: int) -> None:
 
 def delete_images(unit: Frames, number: int) -> None:
     """Remove whatever was written of a frame."""
-    source = unit.source
-    for file in unit.plate.field_files(source.well, field=source.field, timepoint=source.timepoint + number):
+    source, plate = unit.source, unit.plate
+    place = {"field": source.field, "timepoint": source.timepoint + number}
+    for file in (*plate.field_files(source.well, **place), *plate.fluorescence_files(source.well, **place)):
         remove(file)
 
 
@@ -173,6 +175,8 @@ def source_fingerprint(source: Source) -> dict[str, Any]:
     return {
         "name": source.path.name,
         "part": source.part,
+        "channel": source.channel,
+        "fluorescence": source.fluorescence,
         "files": len(files),
         "size": sum(state.st_size for state in states),
         "modified": max((state.st_mtime_ns for state in states), default=0),
@@ -230,8 +234,13 @@ def _convert_frame(unit: Frames, number: int, *, acquisition: Acquisition) -> di
             f"{MAX_NONFINITE_SHARE:.0%} of it. Reconstruct it again, or remove it."
         )
     files: Sequence[Path] = plate.field_files(source.well, **place)
+    # fluorescence that fails takes the frame with it: half a frame would look whole
+    light = add_fluorescence(plate, source, acquisition, frame=number)
+    if light:
+        files = [*files, *plate.fluorescence_files(source.well, **place)]
     return {
         "timepoint": place["timepoint"],
+        "fluorescence": light,
         "seams": [asdict(seam) for seam in getattr(acquisition, "seams", ())],
         "statistics": asdict(replace(statistics, nonfinite=nonfinite)),
         "bytes": {file.relative_to(plate.path.parent).as_posix(): file_size(file) for file in files},

@@ -53,7 +53,8 @@ def join_tiles(headers: Sequence[Header]) -> list[Header]:
         place = (group[0].source.well, group[0].source.timepoint)
         source = replace(group[0].source, field=fields[place])
         fields[place] += 1
-        if len(group) > 1:
+        if not group[0].problem:
+            # a lone position lies on the same canvas, the rest of which is missing
             source = replace(source, tiles=Tiles(paths=_paths(group), stage=stage, shape_zyx=shape_zyx))
         joined_headers.append(_joined(group, source=source))
     return joined_headers

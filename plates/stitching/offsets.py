@@ -82,7 +82,7 @@ def refine_offsets(
         stage = layout.offsets[j] - layout.offsets[i]
         prior = np.rint(stage[1:]).astype(int)
         sideways, correlation = match(planes[i], planes[j], prior=prior, reach=reach, sigma=sigma)
-        measured, registered = stage.copy(), correlation >= min_correlation
+        measured, registered = stage.copy(), bool(correlation >= min_correlation)
         if registered:
             measured[1:] = sideways
             axial = axial_offset(images[i], images[j], sideways, min_correlation=min_correlation)

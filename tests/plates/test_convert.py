@@ -216,6 +216,48 @@ def test_a_killed_process_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+def test_twenty_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
+    wells = [f"{row}{column:02d}" for row in "ABCD" for column in range(1, 7)]
+    truth = write_folder(tmp_path / "raw", wells=wells, shape=(16, 240, 240))
+    plate = ingest(tmp_path / "raw", out=tmp_path / "whole" / "P1.zarr")
+    out = tmp_path / "killed" / "P1.zarr"
+    # children are forked from a process that has imported everything and opened nothing, so that each is killed
+    # within the conversion and not while it starts
+    script = """
+import os, random, signal, sys, time
+from pathlib import Path
+import xarray, zarr
+from plates.ingest.convert import ingest
+raw, out = Path(sys.argv[1]), Path(sys.argv[2])
+chance = random.Random(7)
+kills = runs = 0
+while kills < 20 and runs < 40:
+    runs += 1
+    child = os.fork()
+    if child == 0:
+        ingest(raw, out=out)
+        os._exit(0)
+    time.sleep(chance.uniform(0.02, 0.25))
+    os.kill(child, signal.SIGKILL)
+    kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    if runs > 1 and kills < runs:
+        break
+print(kills)
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "raw"), str(out)], capture_output=True, text=True, check=True
+    )
+    assert int(finished.stdout) == 20
+    ingest(tmp_path / "raw", out=out)
+    # the kills hit the conversion, neither before it nor after its end
+    summary = last_summary(out)
+    assert summary.skipped > 0
+    assert summary.converted > 0
+    assert_holds(open_plate(out), truth)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert not list(plate.path.rglob("*.partial"))
+
+
 @pytest.fixture
 def plate_map(tmp_path: Path) -> Path:
     table = tmp_path / "map.csv"
