@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.resnet import ARCHITECTURES, build_resnet
-from plates.errors import ClassifierError, SettingsError
 from plates.counts import COUNTS_PER_INDEX
+from plates.errors import ClassifierError, SettingsError
 from plates.patches import PATCH_PX, UM_PER_PX, analysis_shape
 from plates.states import STATES
 

@@ -13,8 +13,8 @@ import torch
 
 from models.classifier import relative_index, to_analysis_scale
 from plates import store
-from plates.errors import SettingsError
 from plates.counts import COUNTS_PER_INDEX
+from plates.errors import SettingsError
 from plates.patches import PATCH_PX
 from plates.results import read_result, results_path
 from plates.states import STATES

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import AcquisitionError, MissingInputError, StoreError, UnfinishedError, WorkerLostError
 from ..files import is_remote, location, write_durable
 from ..mapping import map_units
+from ..morphology import medium_drift
 from ..ngff import well_position
 from ..results import has_result, read_result, write_result
 from ..store import Elsewhere, Plate, create_plate, open_plate
@@ -422,7 +423,8 @@ class _Work:
 
 def _write_results(plate: Plate, headers: Sequence[Header], *, plate_map: PlateMap | None) -> None:
     provenance = {"command": "ingest", "settings": SETTINGS, "files": len(headers)}
-    results = {"fields": fields_table(plate, headers), "sources": sources_table(plate, headers)}
+    fields = fields_table(plate, headers)
+    results = {"fields": fields, "medium_drift": medium_drift(fields), "sources": sources_table(plate, headers)}
     if any(header.source.tiles is not None for header in headers):
         results["seams"] = seams_table(plate, headers)
     if plate.fluorescence:

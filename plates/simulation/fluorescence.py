@@ -85,15 +85,23 @@ def _planes(
         if not cell.born_h <= hours < cell.fate.detach_h:
             continue
         state, seen = look(cell, hours)
-        place = np.array([cell.y + cell.drift[0] * hours, cell.x + cell.drift[1] * hours]) - centre
-        y, x = moved.scale * np.array([cos * place[0] - sin * place[1], sin * place[0] + cos * place[1]])
-        y, x = y + centre[0] + moved.translation_um[1], x + centre[1] + moved.translation_um[0]
+        body = np.array([cell.y + cell.drift[0] * hours, cell.x + cell.drift[1] * hours])
+        # the nucleus lies beside the cell's middle, as it is drawn in the tomogram
+        along, across = (offset * seen.spread for offset in cell.nucleus_offset)
+        sin_cell, cos_cell = np.sin(cell.angle), np.cos(cell.angle)
+        nucleus = body + np.array([along * sin_cell + across * cos_cell, along * cos_cell - across * sin_cell])
+        (y, x), (rim_y, rim_x) = (
+            moved.scale * np.array([cos * p[0] - sin * p[1], sin * p[0] + cos * p[1]])
+            + centre
+            + (moved.translation_um[1], moved.translation_um[0])
+            for p in (nucleus - centre, body - centre)
+        )
         radius = moved.scale * seen.nucleus_size * np.sqrt(cell.nucleus_axes[0] * cell.nucleus_axes[1])
         condensed = 1 + 1.5 * seen.fragments
         light[0] += 0.6 * condensed * _disc(size, y, x, radius)
         if state in DEAD and hours >= cell.fate.annexin_h:
-            body = moved.scale * (3 * cell.volume * seen.volume / (4 * np.pi)) ** (1 / 3)
-            light[1] += 0.7 * _ring(size, y, x, body)
+            rim = moved.scale * (3 * cell.volume * seen.volume / (4 * np.pi)) ** (1 / 3)
+            light[1] += 0.7 * _ring(size, rim_y, rim_x, rim)
         if state in DEAD and hours >= cell.fate.pi_h:
             light[2] += 0.9 * _disc(size, y, x, radius)
     return np.clip(light, 0, 1.5)

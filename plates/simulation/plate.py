@@ -30,7 +30,7 @@ from plates.simulation.fluorescence import fluorescence_frames, registration
 from plates.simulation.optics import add_background, image
 from plates.states import STATES
 
-VERSION = "1"
+VERSION = "2"
 """Of the simulator; quoted beside every number that rests on it."""
 
 GROWTH_PER_H = np.log(2) / 26

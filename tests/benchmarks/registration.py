@@ -3,7 +3,7 @@
 python -m tests.benchmarks.registration OUT.png [--fields N]
 
 Fields of 166 um and 78 um, sparse and dense, of living and dying cells, each registered from correct metadata, from
-none, and from metadata wrong by 3 um and 2 degrees. The nuclei's light is drawn at the nuclei, as `nucleus` says.
+none, and from metadata wrong by 3 um and 2 degrees.
 SimpleITK's Mattes mutual information, if it is installed, is measured on the same fields from the same starts.
 """
 
@@ -23,12 +23,11 @@ from plates.aligned import registration_picture
 from plates.index_registration import register_index
 from plates.placement import Placement
 from plates.registration import register
-from plates.simulation.cells import Cell, CellLine, make_cell
+from plates.simulation.cells import CellLine, make_cell
 from plates.simulation.death import NEVER, Fate
 from plates.simulation.design import PlateDesign, design_plates, make_library
 from plates.simulation.drawing import draw_field
 from plates.simulation.fluorescence import VOXEL_UM, fluorescence_frames, registration
-from plates.simulation.looks import look
 from plates.simulation.optics import Optics, add_background, image
 from plates.simulation.plate import _frames, _populate
 
@@ -46,14 +45,6 @@ NEAR_UM = 0.5
 Shown = tuple[np.ndarray, dict[str, np.ndarray], float, Placement, Placement]
 
 
-def nucleus(cell: Cell) -> Cell:
-    """The cell moved so that its middle is where its nucleus is drawn."""
-    _, seen = look(cell, HOUR)
-    along, across = (offset * seen.spread for offset in cell.nucleus_offset)
-    cos, sin = np.cos(cell.angle), np.sin(cell.angle)
-    return replace(cell, y=cell.y + along * sin + across * cos, x=cell.x + along * cos - across * sin)
-
-
 def field(seed: int, kind: str, size: str) -> tuple[PlateDesign, np.ndarray, dict[str, np.ndarray], Placement, int]:
     """A field's tomogram as a projection, its channels, where they truly lie, and the number of cells."""
     side, confluency = SIZES[size]
@@ -64,7 +55,7 @@ def field(seed: int, kind: str, size: str) -> tuple[PlateDesign, np.ndarray, dic
     cells = _populate(design, planned, np.random.default_rng(seed))
     states = np.zeros((1, side, side), np.uint8)
     volume = next(iter(_frames(design, planned, cells, states, design.line.medium_index, (0, 0))))
-    centred = fluorescence_frames([nucleus(cell) for cell in cells], design, (0, 0))
+    centred = fluorescence_frames(cells, design, (0, 0))
     bodies = fluorescence_frames(cells, design, (0, 0))
     chosen = {"CH0": centred, "CH1": bodies, "CH2": centred}
     light = {name: next(iter(channels[name].frames)).max(axis=0) for name, channels in chosen.items()}
