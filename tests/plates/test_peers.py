@@ -1,7 +1,7 @@
 """Our plates in other people's tools: the same voxels, in the same place, at the same time, under the same names."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,19 @@ WINDOWS = {
     "fluorescence_path": [(0, 4000), (0, 4000)],
 }
 IMAGES = ["A/1/0", "A/1/1", "B/3/0", "B/3/1"]
+FIRST_FIELDS = ["A/1/0", "B/3/0"]  # what mosaics of a plate show
 NEVER_IMAGED = ("B03", 1, 2)
 NEVER_LIT = ("A01", 1, 0)
 RGBA = {value: [*bytes.fromhex(COLOURS[state][1:]), 255] for value, state in enumerate(STATES, start=1)}
 
 siblings = pytest.mark.parametrize("sibling", LEVELS)
+
+
+@pytest.fixture(autouse=True)
+def codecs_as_before() -> Iterator[None]:
+    # iohub switches all of zarr to the codecs of zarrs, which let a damaged chunk pass
+    with zarr.config.set({"codec_pipeline.path": zarr.config.get("codec_pipeline.path")}):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +111,11 @@ def truth(sibling: str, image: str) -> np.ndarray:
     return np.stack([volumes.max(axis=1), mean], axis=1)[:, :, None]
 
 
-def mosaic(finest: Callable[[str], np.ndarray]) -> np.ndarray:
-    """The first field of every well at its place on a plate of 2 x 3; wells without images are 0."""
-    first, last = finest("A/1/0"), finest("B/3/0")
+def mosaic(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Images of A01 and B03 at their places on a plate of 2 x 3; wells without images are 0."""
     empty = np.zeros_like(first)
-    return np.concatenate(
-        [np.concatenate(row, axis=-1) for row in ([first, empty, empty], [empty, empty, last])], axis=-2
-    )
+    rows = ([first, empty, empty], [empty, empty, last])
+    return np.concatenate([np.concatenate(row, axis=-1) for row in rows], axis=-2)
 
 
 def states_of(image: str) -> np.ndarray:
@@ -125,7 +131,7 @@ def agree(read: Any, sibling: str, expected: np.ndarray) -> bool:
 
 
 def pixel_um(sibling: str, level: int) -> float:
-    return VOXEL_UM[1] * (4 if sibling == "path" else 2) ** level
+    return VOXEL_UM[1] * float((4 if sibling == "path" else 2) ** level)
 
 
 def ball_um(image: Any, *, scale: Sequence[float], translation: Sequence[float]) -> np.ndarray:
@@ -252,15 +258,16 @@ def test_levels_lie_on_each_other_in_ngio_ome_zarr_py_and_ours(plate: Plate, sib
         where = {"scale": image.dataset.scale, "translation": image.dataset.translation}
         assert ball_um(image.zarr_array[1, 0], **where) == pytest.approx(truly, abs=0.02)
         scale, *moved = node.metadata["coordinateTransformations"][level]
-        where = {"scale": scale["scale"], "translation": moved[0]["translation"] if moved else [0.0] * 5}
-        assert ball_um(node.data[level][1, 0], **where) == pytest.approx(truly, abs=0.02)
+        origin = moved[0]["translation"] if moved else [0.0] * 5
+        placed = ball_um(node.data[level][1, 0], scale=scale["scale"], translation=origin)
+        assert placed == pytest.approx(truly, abs=0.02)
 
 
 @siblings
 def test_ome_zarr_py_lays_out_the_plate_and_knows_its_channels(plate: Plate, sibling: str) -> None:
     node = first_node(getattr(plate, sibling))
     assert len(node.data) == LEVELS[sibling]
-    assert agree(node.data[0], sibling, mosaic(lambda image: truth(sibling, image)))
+    assert agree(node.data[0], sibling, mosaic(*(truth(sibling, image) for image in FIRST_FIELDS)))
     assert node.metadata["channel_names"] == CHANNELS[sibling]
     assert [tuple(limits) for limits in node.metadata["contrast_limits"]] == WINDOWS[sibling]
     image = first_node(getattr(plate, sibling) / "B/3/1")
@@ -300,10 +307,10 @@ def napari_layers(path: Path) -> list[tuple[list[Any], dict[str, Any], str]]:
 def test_napari_shows_the_plate_with_empty_wells_and_our_contrast(plate: Plate, sibling: str) -> None:
     levels, shown, kind = napari_layers(getattr(plate, sibling))[0]
     assert kind == "image"
-    assert agree(levels[0], sibling, mosaic(lambda image: truth(sibling, image)))
+    assert agree(levels[0], sibling, mosaic(*(truth(sibling, image) for image in FIRST_FIELDS)))
     for level, coarse in enumerate(levels):
-        paths = {image: getattr(plate, sibling) / image / str(level) for image in ("A/1/0", "B/3/0")}
-        assert np.array_equal(coarse, mosaic(lambda image, paths=paths: with_zarr(paths[image])))  # type: ignore[misc]
+        stored = (with_zarr(getattr(plate, sibling) / image / str(level)) for image in FIRST_FIELDS)
+        assert np.array_equal(np.asarray(coarse), mosaic(*stored))
     assert shown["channel_axis"] == 1
     assert shown["scale"] == pytest.approx([INTERVAL, *VOXEL_UM])
     assert np.array_equal(shown["affine"].affine_matrix, np.eye(5))
@@ -317,7 +324,7 @@ def test_napari_shows_the_plate_with_empty_wells_and_our_contrast(plate: Plate, 
 def test_napari_shows_the_map_of_states_on_the_plate_and_in_our_colours_on_a_field(plate: Plate) -> None:
     _, (levels, shown, kind) = napari_layers(plate.mip_path)
     assert kind == "labels"
-    assert np.array_equal(np.squeeze(np.asarray(levels[0])), mosaic(states_of))
+    assert np.array_equal(np.squeeze(np.asarray(levels[0])), mosaic(*map(states_of, FIRST_FIELDS)))
     assert shown["scale"][-3:] == pytest.approx(VOXEL_UM)
     _, (levels, shown, kind) = napari_layers(plate.mip_path / "A/1/0")
     assert kind == "labels"
@@ -384,4 +391,7 @@ def test_every_sample_of_the_page_runs(plate: Plate, sample: str, monkeypatch: p
     fractions = xr.Dataset({"fraction": (("well", "timepoint"), np.zeros((2, 3)))}, coords={"well": ["A01", "B03"]})
     write_result(plate.path, "fractions", fractions, provenance={})
     monkeypatch.chdir(plate.path.parent)
-    exec(compile(sample, str(PAGE), "exec"), {"__name__": "sample"})
+    names: dict[str, Any] = {}
+    exec(compile(sample, str(PAGE), "exec"), names)
+    if "tomogram" in names:
+        assert np.array_equal(names["tomogram"], tomogram("B03", 1, 1))
