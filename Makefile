@@ -26,6 +26,9 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 
 $(VENV)/.development: $(VENV)/.runtime
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@# napari's reader of our plates, without the viewer that it would bring
+	$(PIP) install --quiet --no-deps napari==0.9.2 napari-ome-zarr==0.10.0 app-model==0.5.1 cachey==0.2.1 \
+		HeapDict==1.0.1 in-n-out==0.2.1 hsluv==5.0.5 psygnal==0.16.1 tqdm==4.70.1 vispy==0.17.0
 	touch $@
 
 clean:

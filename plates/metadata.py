@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # channel -> contrast limits in stored units
 TOMOGRAM = {"RI": (13300, 13900)}
 PROJECTIONS = {"maximum": (13300, 13900), "mean": (13300, 13600), "dry mass": (0, 30000)}
+_LIGHTS = ("4A90FF", "3CE63C", "FF463C", "FFC828")  # blue, green, red, yellow: the usual stains in their order
 CAMERA = (0, 4000)  # contrast limits of a fluorescence channel
 
 _DOWNSCALING = "mean of the pixels that are there"
@@ -57,6 +59,13 @@ class Sibling:
             return {"scale_factor": SCALE_FACTOR, "missing_value": 0, "long_name": name}
         return {"missing_value": 0, "long_name": "fluorescence, maximum along z, in camera units + 1"}
 
+    @property
+    def colours(self) -> list[str]:
+        """Of its channels: grey for the index, told apart for fluorescence."""
+        if self.channels.keys() in (TOMOGRAM.keys(), PROJECTIONS.keys()):
+            return ["FFFFFF"] * len(self.channels)
+        return list(islice(cycle(_LIGHTS), len(self.channels)))
+
 
 def write_groups(plate: Plate, sibling: Sibling) -> None:
     """Write the groups and arrays of every field of a store, but not its root's own.
@@ -83,6 +92,7 @@ def write_groups(plate: Plate, sibling: Sibling) -> None:
             plate.name,
             scales=_scales(plate, levels=sibling.levels),
             channels=sibling.channels,
+            colours=sibling.colours,
             downscaling=f"projection along z, then {_DOWNSCALING}" if projected else _DOWNSCALING,
         )
     )
@@ -101,11 +111,13 @@ def write_groups(plate: Plate, sibling: Sibling) -> None:
 def write_label_groups(plate: Plate, image: Path, *, levels: Sequence[Level]) -> None:
     """Write the groups and arrays of the label image "states" of a field's projection."""
     labels = image / "labels"
+    # without the step along the channels, which a map has not
+    scales = [(hours, *lengths) for hours, _, *lengths in _scales(plate, levels=levels)]
     values = {value: (state, COLOURS[state]) for value, state in enumerate(STATES, start=1)}
-    attributes = ngff.label_attributes("states", scales=_scales(plate, levels=levels), values=values)
+    attributes = ngff.label_attributes("states", scales=scales, values=values)
     write_text(labels / "states" / "zarr.json", group_document(attributes))
     for number, level in enumerate(levels):
-        document = array_document((plate.timepoints, 1, *level.shape), chunk=level.chunk, dtype="uint8", attributes={})
+        document = array_document((plate.timepoints, *level.shape), chunk=level.chunk, dtype="uint8", attributes={})
         write_text(labels / "states" / str(number) / "zarr.json", document)
     write_text(labels / "zarr.json", group_document(ngff.labels_attributes(["states"])))
 

@@ -16,7 +16,11 @@ from .errors import StoreError
 
 VERSION = "0.5"
 AXES = ("t", "c", "z", "y", "x")
+# without channels: napari lays a label's axes on those of a single channel, so that its time would be taken for another
+LABEL_AXES = ("t", "z", "y", "x")
 
+_SPACE = {"type": "space", "unit": "micrometer"}
+_KINDS = {"t": {"type": "time", "unit": "hour"}, "c": {"type": "channel"}, "z": _SPACE, "y": _SPACE, "x": _SPACE}
 _WELL = re.compile(r"([A-Z]{1,2})(\d{1,2})")
 
 
@@ -48,6 +52,7 @@ def image_attributes(
     *,
     scales: Sequence[Sequence[float]],
     channels: Mapping[str, tuple[int, int]],
+    colours: Sequence[str],
     downscaling: str,
 ) -> dict[str, Any]:
     """Attributes of an image group.
@@ -59,20 +64,22 @@ def image_attributes(
         middle of those it stands for.
     channels
         Name -> contrast limits for viewers, in stored units.
+    colours
+        Of the channels, ``RRGGBB``.
     downscaling
         How coarser levels are made.
     """
     return _versioned(
-        multiscales=[_multiscale(name, scales=scales, downscaling=downscaling)],
+        multiscales=[_multiscale(name, axes=AXES, scales=scales, downscaling=downscaling)],
         omero={
             "channels": [
                 {
                     "label": channel,
-                    "color": "FFFFFF",
+                    "color": colour,
                     "active": number == 0,
                     "window": {"min": 0, "max": 65535, "start": window[0], "end": window[1]},
                 }
-                for number, (channel, window) in enumerate(channels.items())
+                for number, ((channel, window), colour) in enumerate(zip(channels.items(), colours, strict=True))
             ]
         },
     )
@@ -90,11 +97,13 @@ def label_attributes(
 
     Parameters
     ----------
+    scales
+        Per level, finest first: hours, and um along z, y and x a sample.
     values
         Label value -> (what it means, its colour as ``#RRGGBB``).
     """
     return _versioned(
-        multiscales=[_multiscale(name, scales=scales, downscaling="nearest")],
+        multiscales=[_multiscale(name, axes=LABEL_AXES, scales=scales, downscaling="nearest")],
         **{
             "image-label": {
                 "colors": [
@@ -131,15 +140,13 @@ def row_name(row: int) -> str:
     return letters[row] if row < 26 else letters[row // 26 - 1] + letters[row % 26]
 
 
-def _multiscale(name: str, *, scales: Sequence[Sequence[float]], downscaling: str) -> dict[str, Any]:
+def _multiscale(
+    name: str, *, axes: Sequence[str], scales: Sequence[Sequence[float]], downscaling: str
+) -> dict[str, Any]:
     return {
         "name": name,
         "type": downscaling,
-        "axes": [
-            {"name": "t", "type": "time", "unit": "hour"},
-            {"name": "c", "type": "channel"},
-            *({"name": axis, "type": "space", "unit": "micrometer"} for axis in AXES[2:]),
-        ],
+        "axes": [{"name": axis, **_KINDS[axis]} for axis in axes],
         "datasets": [
             {
                 "path": str(level),

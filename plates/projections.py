@@ -89,29 +89,31 @@ def summarise(
     `SPECIFIC_INCREMENT`. Its sum over a column of voxels needs no threshold, so that thin parts of a cell count.
     """
     medium = _mode(passed.histogram)
-    there = passed.present > 0
-    number = np.maximum(passed.present, 1)
-    mean = (passed.total + number // 2) // number
+    # single precision holds a sum of counts exactly, and is twice as fast
+    total, present = passed.total.astype(np.float32), passed.present.astype(np.float32)
+    mean = np.rint(total / np.maximum(present, 1)).astype(np.uint16)
     # NaN becomes no mass where there is no medium, which is where nothing is there
-    excess = passed.total * SCALE_FACTOR - passed.present * (medium if there.any() else 0.0)
-    density = excess * (voxel_um[0] / SPECIFIC_INCREMENT)  # pg/um2
-    stored = np.clip(np.rint(density / SCALE_FACTOR), 1, np.iinfo(np.uint16).max)
-    projections = Projections(
-        maximum=passed.maximum, mean=mean.astype(np.uint16), dry_mass=np.where(there, stored, 0).astype(np.uint16)
-    )
+    present *= np.float32(medium / SCALE_FACTOR if np.isfinite(medium) else 0.0)
+    total -= present  # of counts above the medium
+    counts_um = voxel_um[0] / SPECIFIC_INCREMENT  # counts above the medium -> 0.0001 pg/um2
+    density = total * np.float32(counts_um)
+    stored = np.clip(np.rint(density), 1, np.iinfo(np.uint16).max).astype(np.uint16)
+    if passed.missing:
+        stored[passed.present == 0] = 0
+    projections = Projections(maximum=passed.maximum, mean=mean, dry_mass=stored)
     foreground = passed.maximum > (medium + FOREGROUND_INDEX) / SCALE_FACTOR
     voxels = int(np.prod(passed.shape_zyx))
-    present = voxels - passed.missing
+    seen = voxels - passed.missing
     low, median, high, highest = _percentiles(passed.histogram)
     statistics = FieldStatistics(
         medium_index=medium,
-        mean_index=float(passed.total.sum(dtype=np.uint64) * SCALE_FACTOR / present) if present else float("nan"),
+        mean_index=float(passed.total.sum(dtype=np.uint64) * SCALE_FACTOR / seen) if seen else float("nan"),
         percentile_1=low,
         percentile_50=median,
         percentile_99=high,
         percentile_99_9=highest,
-        confluency=float(np.count_nonzero(foreground) / np.count_nonzero(there)) if present else float("nan"),
-        dry_mass=float(density[foreground].sum() * voxel_um[1] * voxel_um[2]) if present else float("nan"),
+        confluency=float(np.count_nonzero(foreground) / np.count_nonzero(passed.present)) if seen else float("nan"),
+        dry_mass=_sum(density, where=foreground) * SCALE_FACTOR * voxel_um[1] * voxel_um[2] if seen else float("nan"),
         focus=_focus(passed.maximum, foreground=foreground),
         missing_share=passed.missing / voxels,
         nonfinite=nonfinite,
@@ -175,6 +177,10 @@ def _percentiles(histogram: np.ndarray) -> list[float]:
     return [float(count * SCALE_FACTOR) for count in np.searchsorted(cumulated, ranks, side="right")]
 
 
+def _sum(image: np.ndarray, *, where: np.ndarray) -> float:
+    return float(np.sum(image, where=where, dtype=float))
+
+
 def _focus(projection: np.ndarray, *, foreground: np.ndarray) -> float:
     """Energy of the Laplacian over energy of the gradient, in the cells.
 
@@ -192,5 +198,5 @@ def _focus(projection: np.ndarray, *, foreground: np.ndarray) -> float:
     laplacian += right
     laplacian -= 4 * centre
     gradient = (down - up) ** 2 + (right - left) ** 2
-    energy = float(np.sum(gradient, where=usable, dtype=float))
-    return float(np.sum(laplacian**2, where=usable, dtype=float) / energy) if energy > 0 else float("nan")
+    energy = _sum(gradient, where=usable)
+    return _sum(laplacian**2, where=usable) / energy if energy > 0 else float("nan")

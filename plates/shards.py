@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .ngff import AXES
+from .ngff import AXES, LABEL_AXES
 
 # Bitshuffle with the fastest level: slower ones gain 3 % on tomograms for twice the time.
 _CODEC, _LEVEL = "zstd", 1
@@ -25,7 +25,7 @@ _ABSENT = np.uint64(2**64 - 1)
 def array_document(
     shape: tuple[int, ...], *, chunk: tuple[int, int, int], dtype: str, attributes: Mapping[str, Any], together: int = 1
 ) -> str:
-    """The zarr.json of an array (t, c, z, y, x) whose shards hold one timepoint each.
+    """The zarr.json of an array (t, c, z, y, x), or (t, z, y, x), whose shards hold one timepoint each.
 
     Parameters
     ----------
@@ -34,21 +34,22 @@ def array_document(
     together
         Channels in one shard.
     """
-    counts = [-(-size // step) for size, step in zip(shape[2:], chunk, strict=True)]
+    channels = [together] if len(shape) == len(AXES) else []
+    counts = [-(-size // step) for size, step in zip(shape[-3:], chunk, strict=True)]
     whole = [count * step for count, step in zip(counts, chunk, strict=True)]
     document = {
         "zarr_format": 3,
         "node_type": "array",
         "shape": list(shape),
         "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, together, *whole]}},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, *channels, *whole]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": 0,
         "codecs": [
             {
                 "name": "sharding_indexed",
                 "configuration": {
-                    "chunk_shape": [1, 1, *chunk],
+                    "chunk_shape": [1, *([1] if channels else []), *chunk],
                     "codecs": [
                         _bytes_codec(dtype),
                         {
@@ -69,7 +70,7 @@ def array_document(
             }
         ],
         "attributes": dict(attributes),
-        "dimension_names": list(AXES),
+        "dimension_names": list(AXES if channels else LABEL_AXES),
         "storage_transformers": [],
     }
     return json.dumps(document, indent=1)
@@ -127,16 +128,20 @@ class ShardWriter:
 
     def write_chunk(self, place: tuple[int, int, int], part: np.ndarray, *, channel: int = 0) -> None:
         """Write one chunk, at its place in the grid of chunks; what it lacks at the image's edge is 0."""
-        encoded = _encode(part, chunk=self._chunk)
-        self._index[channel, *place] = self._position, len(encoded)
-        self._handle.write(encoded)
-        self._position += len(encoded)
+        compressed = _compress(part, chunk=self._chunk)
+        checksum = _checksum(compressed)
+        length = len(compressed) + len(checksum)
+        self._index[channel, *place] = self._position, length
+        self._handle.write(compressed)
+        self._handle.write(checksum)
+        self._position += length
 
     def finish(self) -> None:
         """Write the index, without which there is no shard."""
         if (self._index == _ABSENT).any():
             raise ValueError("a shard was finished before all its chunks were written")
-        self._handle.write(_checksummed(self._index.tobytes()))
+        index = self._index.tobytes()
+        self._handle.write(index + _checksum(index))
 
 
 def chunk_columns(slab: np.ndarray, *, chunk: tuple[int, int, int]) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -146,7 +151,7 @@ def chunk_columns(slab: np.ndarray, *, chunk: tuple[int, int, int]) -> Iterator[
         yield y // height, x // width, slab[:, y : y + height, x : x + width]
 
 
-def _encode(part: np.ndarray, *, chunk: tuple[int, int, int]) -> bytes:
+def _compress(part: np.ndarray, *, chunk: tuple[int, int, int]) -> bytes:
     import numcodecs.blosc as blosc
 
     # with several threads blosc's bytes differ from run to run; so does using its shared context at all
@@ -155,14 +160,14 @@ def _encode(part: np.ndarray, *, chunk: tuple[int, int, int]) -> bytes:
         whole = np.zeros(chunk, dtype=part.dtype)
         whole[: part.shape[0], : part.shape[1], : part.shape[2]] = part
         part = whole
-    compressed = blosc.compress(np.ascontiguousarray(part), _CODEC.encode(), _LEVEL, blosc.BITSHUFFLE, 0)
-    return _checksummed(compressed)
+    compressed: bytes = blosc.compress(np.ascontiguousarray(part), _CODEC.encode(), _LEVEL, blosc.BITSHUFFLE, 0)
+    return compressed
 
 
-def _checksummed(data: bytes) -> bytes:
+def _checksum(data: bytes) -> bytes:
     import google_crc32c
 
-    return data + int(google_crc32c.value(data)).to_bytes(4, "little")
+    return int(google_crc32c.value(data)).to_bytes(4, "little")
 
 
 def _bytes_codec(dtype: str) -> dict[str, Any]:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _SCHEMA = 2
 _KEY = "tomoscreen"
+# zarrs, to which importing other packages may switch all of zarr, does not check the checksums of parts of a shard
+_CHECKING_CODECS = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 
 def create_plate(
@@ -419,8 +421,9 @@ class Plate:
             )
         array = _array_path(root, well, field=field, level=level, label=label)
         try:
-            stored = zarr.open_array(str(array), mode="r")
-            return np.asarray(stored[timepoint, channel])
+            with zarr.config.set({"codec_pipeline.path": _CHECKING_CODECS}):
+                stored = zarr.open_array(str(array), mode="r")
+            return np.asarray(stored[timepoint] if label else stored[timepoint, channel])
         except (ValueError, RuntimeError, OSError) as error:
             raise StoreError(
                 f"{root}, well {well}, field {field}, timepoint {timepoint}: damaged ({error}). Delete "
@@ -543,7 +546,8 @@ def _array_path(root: Path, well: str, *, field: int, level: int, label: bool = 
 
 def _shard(root: Path, well: str, *, field: int, level: int, timepoint: int, label: bool = False) -> Path:
     array = _array_path(root, well, field=field, level=level, label=label)
-    return array / "c" / str(timepoint) / "0" / "0" / "0" / "0"
+    # a map of states has no channels
+    return array.joinpath("c", str(timepoint), *["0"] * (3 if label else 4))
 
 
 def _triple(values: Sequence[Any]) -> tuple[Any, Any, Any]:

@@ -73,29 +73,30 @@ def pass_through(
     """
     maximum = np.zeros(shape_zyx[1:], dtype=np.uint16)
     total = np.zeros(shape_zyx[1:], dtype=np.uint32)
-    present = np.zeros(shape_zyx[1:], dtype=np.uint32)
+    absent = np.zeros(shape_zyx[1:], dtype=np.uint32)
     histogram = np.zeros(_VALUES, dtype=np.int64)
     stride = sampling_stride(shape_zyx)
-    missing = 0
+    whole = np.zeros(chunk, dtype=np.uint16)
     for number, layer in enumerate(_layers(slabs, shape_zyx=shape_zyx, depth=chunk[0])):
         histogram += np.bincount(layer[:, ::stride, ::stride].ravel(), minlength=_VALUES)
         coarse = np.zeros((len(layer), *(-(-size // factor) for size in shape_zyx[1:])), dtype=np.uint16)
-        for row, column, part in chunk_columns(layer, chunk=chunk):
-            part = np.ascontiguousarray(part)
+        for row, column, seen in chunk_columns(layer, chunk=chunk):
+            if seen.shape != chunk:
+                whole[...] = 0
+            part = whole[tuple(slice(size) for size in seen.shape)]
+            part[...] = seen
             if writers:
-                writers[0].write_chunk((number, row, column), part)
+                writers[0].write_chunk((number, row, column), whole)
             y, x = row * chunk[1], column * chunk[2]
             here = np.s_[y : y + part.shape[1], x : x + part.shape[2]]
-            np.maximum(maximum[here], part.max(axis=0), out=maximum[here])
-            total[here] += part.sum(axis=0, dtype=np.uint32)
-            if part.min() > 0:
-                present[here] += len(part)
-            else:
-                there = np.count_nonzero(part, axis=0).astype(np.uint32)
-                present[here] += there
-                missing += part.size - int(there.sum())
+            tops = part.max(axis=0)
+            lowest, highest = int(part.min()), int(tops.max())
+            np.maximum(maximum[here], tops, out=maximum[here])
+            total[here] += _sums(part, lowest=lowest, highest=highest)
+            if lowest == 0:
+                absent[here] += np.count_nonzero(part == 0, axis=0).astype(np.uint32)
             if len(writers) > 1:
-                small = shrink(part, factor=factor)
+                small = _shrink(part, factor=factor, lowest=lowest, highest=highest)
                 y, x = y // factor, x // factor
                 coarse[:, y : y + small.shape[1], x : x + small.shape[2]] = small
         for writer in writers[1:]:
@@ -103,7 +104,8 @@ def pass_through(
             if writer is not writers[-1]:
                 coarse = shrink(coarse, factor=factor)
     histogram[0] = 0
-    return Passed(maximum, total, present, histogram, missing, shape_zyx)
+    missing = int(absent.sum(dtype=np.uint64))
+    return Passed(maximum, total, np.uint32(shape_zyx[0]) - absent, histogram, missing, shape_zyx)
 
 
 def sampling_stride(shape_zyx: tuple[int, ...]) -> int:
@@ -117,10 +119,18 @@ def shrink(image: np.ndarray, *, factor: int) -> np.ndarray:
     A truncated mean, as most writers take, would lower the index by half a count at every level. At an edge that
     does not divide, the mean is over the pixels there are.
     """
+    return _shrink(image, factor=factor, lowest=int(image.min()), highest=int(image.max()))
+
+
+def _shrink(image: np.ndarray, *, factor: int, lowest: int, highest: int) -> np.ndarray:
     height, width = (size // factor * factor for size in image.shape[1:])
     rows, columns = height // factor, width // factor
     small = np.empty((len(image), *(-(-size // factor) for size in image.shape[1:])), dtype=np.uint16)
-    small[:, :rows, :columns] = _means(image[:, :height, :width], factor=factor)
+    even = image[:, :height, :width]
+    if lowest > 0 and factor in (2, 4) and (highest - lowest) * factor**2 < _VALUES:
+        _mean_of_near(even, factor=factor, lowest=lowest, out=small[:, :rows, :columns])
+    else:
+        small[:, :rows, :columns] = _mean_of_present(even, factor=factor)
     for strip, target in (
         (image[:, height:], small[:, rows:]),
         (image[:, :height, width:], small[:, :rows, columns:]),
@@ -129,40 +139,54 @@ def shrink(image: np.ndarray, *, factor: int) -> np.ndarray:
             # missing pixels have no say in the mean, so they may fill the edge
             filled = np.zeros((len(strip), *(size * factor for size in target.shape[1:])), dtype=image.dtype)
             filled[:, : strip.shape[1], : strip.shape[2]] = strip
-            target[...] = _means(filled, factor=factor)
+            target[...] = _mean_of_present(filled, factor=factor)
     return small
 
 
-def _means(image: np.ndarray, *, factor: int) -> np.ndarray:
+def _mean_of_near(image: np.ndarray, *, factor: int, lowest: int, out: np.ndarray) -> None:
+    """Means where no pixel is missing and what exceeds the lowest, summed over a block, fits 16 bits.
+
+    Several times faster than the general case: everything stays in 16 bits, and neighbours along x are added as
+    parts of one wide integer, none of which overflows into the next.
+    """
+    base = np.uint16(factor * lowest % _VALUES)
+    excess = image[:, ::factor] - base  # wraps around, and back with the rows that are added
+    for step in range(1, factor):
+        excess += image[:, step::factor]
+    if factor == 2:
+        pairs = excess.view(np.uint32)
+        pairs += pairs >> np.uint32(16)
+        sums = pairs.astype(np.uint16)
+    else:
+        fours = excess.view(np.uint64)
+        fours += fours >> np.uint64(32)
+        fours += fours >> np.uint64(16)
+        sums = fours.astype(np.uint16)
+    # the rounding must not overflow either
+    half, bits = factor * factor // 2, np.uint16(2 * (factor.bit_length() - 1))
+    rest = sums & np.uint16(2 * half - 1)
+    np.right_shift(sums, bits, out=out)
+    out += rest >= half
+    out += np.uint16(lowest)
+
+
+def _mean_of_present(image: np.ndarray, *, factor: int) -> np.ndarray:
     if image.size == 0:
         return np.empty((len(image), image.shape[1] // factor, image.shape[2] // factor), dtype=np.uint16)
-    if image.min() > 0 and factor * int(image.max()) < _VALUES:
-        # all there, and the sum of a column of pixels fits 16 bits: the usual case, several times faster
-        rows = image[:, ::factor].copy()
-        for step in range(1, factor):
-            rows += image[:, step::factor]
-        sums = _neighbour_sums(rows, factor=factor)
-        sums += sums.dtype.type(factor * factor // 2)
-        sums >>= sums.dtype.type(2 * (factor.bit_length() - 1))
-        return sums.astype(np.uint16)
-    rows32 = np.add.reduce([image[:, step::factor] for step in range(factor)], dtype=np.uint32)
+    rows = np.add.reduce([image[:, step::factor] for step in range(factor)], dtype=np.uint32)
     there = np.add.reduce([image[:, step::factor] > 0 for step in range(factor)], dtype=np.uint32)
-    sums = np.add.reduce([rows32[:, :, step::factor] for step in range(factor)])
+    sums = np.add.reduce([rows[:, :, step::factor] for step in range(factor)])
     number = np.add.reduce([there[:, :, step::factor] for step in range(factor)])
     return np.asarray((sums + number // 2) // np.maximum(number, 1)).astype(np.uint16)
 
 
-def _neighbour_sums(rows: np.ndarray, *, factor: int) -> np.ndarray:
-    """Sums of `factor` neighbours along x of uint16: 2 or 4 of them are added as lanes of one wide integer."""
-    if factor == 2:
-        pairs = rows.view(np.uint32)
-        return np.asarray((pairs & np.uint32(0xFFFF)) + (pairs >> np.uint32(16)))
-    if factor == 4:
-        lanes = rows.view(np.uint64)
-        mask = np.uint64(0x0000FFFF0000FFFF)
-        pairs = (lanes & mask) + ((lanes >> np.uint64(16)) & mask)
-        return np.asarray((pairs & np.uint64(0xFFFFFFFF)) + (pairs >> np.uint64(32)))
-    return np.asarray(np.add.reduce([rows[:, :, step::factor] for step in range(factor)], dtype=np.uint32))
+def _sums(part: np.ndarray, *, lowest: int, highest: int) -> np.ndarray:
+    """Sums along z (y, x), uint32."""
+    if (highest - lowest) * len(part) >= _VALUES:
+        return np.asarray(part.sum(axis=0, dtype=np.uint32))
+    # what exceeds the lowest fits 16 bits, so the sum may wrap around: four times faster than in 32 bits
+    excess = part.sum(axis=0, dtype=np.uint16) - np.uint16(lowest * len(part) % _VALUES)
+    return np.asarray(excess + np.uint32(lowest * len(part)))
 
 
 def _layers(slabs: Iterable[np.ndarray], *, shape_zyx: tuple[int, int, int], depth: int) -> Iterator[np.ndarray]:

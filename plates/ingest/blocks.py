@@ -29,6 +29,8 @@ from .hdf5 import check_stored, problem
 
 _SHUFFLE = 2  # its number as a filter of HDF5
 _MAX_CHUNKS = 1 << 20
+_REUSED_BYTES = 1 << 20
+_KEPT_BUFFERS = 3
 _HEADER_BYTES = 16  # the least that describes an object in any version of the format
 _DAMAGED = "Copy the file again from the microscope, or remove it."
 
@@ -39,6 +41,7 @@ class RawFile:
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
         self._lock = threading.Lock()
+        self._buffers: list[np.ndarray] = []
         self.path = path
         self.size = os.fstat(self._file.fileno()).st_size
 
@@ -53,9 +56,9 @@ class RawFile:
         # claims are checked before memory is taken
         if offset < 0 or offset + size > self.size:
             raise self._cut_short(offset + size)
-        data = np.empty(size, dtype=np.uint8)
-        view = data.data
         with self._lock:
+            data = self._memory(size)
+            view = data.data
             try:
                 self._file.seek(offset)
                 while view:
@@ -68,6 +71,17 @@ class RawFile:
                     f"{self.path}: cannot be read: {error}. Check the disk, then run again."
                 ) from error
         return data
+
+    def _memory(self, size: int) -> np.ndarray:
+        """Memory to read into: that of an earlier block which nobody holds any more, for fresh pages cost as much."""
+        if size < _REUSED_BYTES:
+            return np.empty(size, dtype=np.uint8)
+        for number in range(len(self._buffers)):
+            # two references: the list's and that of the question itself
+            if self._buffers[number].size >= size and sys.getrefcount(self._buffers[number]) == 2:
+                return self._buffers[number][:size]
+        self._buffers = [*self._buffers[-_KEPT_BUFFERS + 1 :], np.empty(size, dtype=np.uint8)]
+        return self._buffers[-1][:size]
 
     def __enter__(self) -> Self:
         return self
