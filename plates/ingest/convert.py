@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -54,6 +55,7 @@ Progress = Callable[[int, int, str], None]
 
 # A unit of work is at most so many frames of one file: opening a long time lapse costs as much as a frame.
 _FRAMES_A_UNIT = 8
+_UNITS_A_WORKER = 4
 _LISTED_FAILURES = 20
 
 
@@ -349,8 +351,8 @@ class _Work:
         missing = [number for number, reason in reasons.items() if reason is not None]
         self.skipped += len(reasons) - len(missing)
         self.recomputed.update({str(source.path): reason for reason in reasons.values() if reason})
-        for start in range(0, len(missing), _FRAMES_A_UNIT):
-            self.todo.append(Frames(self.plate, source, tuple(missing[start : start + _FRAMES_A_UNIT])))
+        if missing:
+            self.todo.append(Frames(self.plate, source, tuple(missing)))
         digest = Digest(self.plate, source)
         if not has_digest(digest, fingerprint=fingerprint):
             self.digests.append(digest)
@@ -378,18 +380,22 @@ class _Work:
             forget(lost, 0)
             record_failure(lost, 0, self.failed[str(lost.source.path)])
         converted = 0
+        failures: dict[Source, dict[int, str]] = defaultdict(dict)
         for unit, problems in self._results(client=client, threads=threads):
             if isinstance(unit, Digest):
                 continue
             for number, problem in problems.items():
                 record_failure(unit, number, problem)
-            whole = len(problems) == len(unit.numbers)
-            for number, problem in problems.items():
-                name = str(unit.source.path) if whole else f"{unit.source.path} frame {number}"
-                self.failed[name] = problem
+            failures[unit.source].update(problems)
             converted += len(unit.numbers) - len(problems)
             done += len(unit.numbers)
             report(done, self.total, f"{unit.source.well} field {unit.source.field}")
+        for unit in self.todo:
+            of_file = failures[unit.source]
+            if len(of_file) == len(unit.numbers) and len(set(of_file.values())) == 1:
+                self.failed[str(unit.source.path)] = of_file.popitem()[1]
+            else:
+                self.failed.update({f"{unit.source.path} frame {number}": why for number, why in of_file.items()})
         return Summary(
             converted=converted,
             skipped=self.skipped,
@@ -399,7 +405,9 @@ class _Work:
 
     def _results(self, *, client: Any, threads: int) -> Iterator[tuple[Frames | Digest, dict[int, str]]]:
         """Do all units and yield each with what went wrong in it."""
-        for (unit,), outcome in map_units(work_on, [(unit,) for unit in self._order()], client=client, threads=threads):
+        workers = threads if client is None else max(1, sum(client.nthreads().values()))
+        units = [(unit,) for unit in self._order(workers)]
+        for (unit,), outcome in map_units(work_on, units, client=client, threads=threads):
             if isinstance(outcome, WorkerLostError) and isinstance(unit, Frames):
                 for number in unit.numbers:
                     delete_images(unit, number)
@@ -409,14 +417,19 @@ class _Work:
             else:
                 yield unit, outcome
 
-    def _order(self) -> list[Frames | Digest]:
-        """Each file's digest right after its frames, while the system still has the file in memory."""
+    def _order(self, workers: int) -> list[Frames | Digest]:
+        """Units of work, small enough that all workers end together.
+
+        Each file's digest comes right after its frames, while the system still has the file in memory.
+        """
         digests = {unit.source: unit for unit in self.digests}
+        frames = sum(len(unit.numbers) for unit in self.todo)
+        size = min(_FRAMES_A_UNIT, max(1, frames // (_UNITS_A_WORKER * workers)))
         order: list[Frames | Digest] = []
-        for number, unit in enumerate(self.todo):
-            order.append(unit)
-            last = number + 1 == len(self.todo) or self.todo[number + 1].source != unit.source
-            if last and unit.source in digests:
+        for unit in self.todo:
+            parts = (unit.numbers[start : start + size] for start in range(0, len(unit.numbers), size))
+            order += [replace(unit, numbers=numbers) for numbers in parts]
+            if unit.source in digests:
                 order.append(digests.pop(unit.source))
         return [*order, *digests.values()]
 

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.conversion WORK [speed] [peers] [growth] [memory]
 
-Everything is written below WORK (about 8 GB, sparse files not counted). Rounds are interleaved and medians of ratios
+Everything is written below WORK (about 5 GB, sparse files not counted). Rounds are interleaved and medians of ratios
 are printed, because the machine is shared. The floor of a conversion is reading the same bytes and compressing them
 with the same codec on as many threads, and nothing else: no projections, no coarser levels, no file is written.
 """
@@ -28,7 +28,7 @@ from plates.levels import volume_levels
 from plates.simulation.acquisition import acquisition_name, write_tcf
 
 SHAPES = {"60 x 1059 x 1059": (60, 1059, 1059), "70 x 1414 x 1414": (70, 1414, 1414)}
-FRAMES = {"60 x 1059 x 1059": 4, "70 x 1414 x 1414": 3}
+FRAMES = {"60 x 1059 x 1059": 16, "70 x 1414 x 1414": 8}
 VOXEL_UM = (0.839, 0.155, 0.155)
 START = datetime(2026, 1, 1)
 THREADS = 2
