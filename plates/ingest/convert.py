@@ -69,6 +69,8 @@ class Summary:
         Tomograms converted now, and tomograms found done.
     failed
         File, and frame where only that failed -> why it could not be converted.
+    failed_files
+        How many files these are.
     recomputed
         File converted again -> why.
     """
@@ -76,6 +78,7 @@ class Summary:
     converted: int = 0
     skipped: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
+    failed_files: int = 0
     recomputed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -211,7 +214,7 @@ def ingest(
     if summary.failed:
         listed = "\n".join(f"  {reason}" for reason in islice(summary.failed.values(), _LISTED_FAILURES))
         raise UnfinishedError(
-            f"{plate.path}: {len(summary.failed)} of {len(plan.headers)} files were not converted as a whole; what "
+            f"{plate.path}: {summary.failed_files} of {len(plan.headers)} files were not converted as a whole; what "
             f"was, will not be again. Replace these and run again:\n{listed}"
         )
     return plate
@@ -393,13 +396,14 @@ class _Work:
         for unit in self.todo:
             of_file = failures[unit.source]
             if len(of_file) == len(unit.numbers) and len(set(of_file.values())) == 1:
-                self.failed[str(unit.source.path)] = of_file.popitem()[1]
+                self.failed[str(unit.source.path)] = next(iter(of_file.values()))
             else:
                 self.failed.update({f"{unit.source.path} frame {number}": why for number, why in of_file.items()})
         return Summary(
             converted=converted,
             skipped=self.skipped,
             failed=self.failed,
+            failed_files=len(self.unreadable) + sum(bool(of_file) for of_file in failures.values()),
             recomputed={file: why for file, why in self.recomputed.items() if file not in self.failed},
         )
 
@@ -420,17 +424,18 @@ class _Work:
     def _order(self, workers: int) -> list[Frames | Digest]:
         """Units of work, small enough that all workers end together.
 
-        Each file's digest comes right after its frames, while the system still has the file in memory.
+        Each file's digest comes right before its frames, which then find the file in the system's memory; after
+        them, that of a long time lapse would be waited for with all other workers idle.
         """
         digests = {unit.source: unit for unit in self.digests}
         frames = sum(len(unit.numbers) for unit in self.todo)
         size = min(_FRAMES_A_UNIT, max(1, frames // (_UNITS_A_WORKER * workers)))
         order: list[Frames | Digest] = []
         for unit in self.todo:
-            parts = (unit.numbers[start : start + size] for start in range(0, len(unit.numbers), size))
-            order += [replace(unit, numbers=numbers) for numbers in parts]
             if unit.source in digests:
                 order.append(digests.pop(unit.source))
+            parts = (unit.numbers[start : start + size] for start in range(0, len(unit.numbers), size))
+            order += [replace(unit, numbers=numbers) for numbers in parts]
         return [*order, *digests.values()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,8 @@ class Header:
         Names of the fluorescence channels.
     position_mm
         Of the stage (x, y, z) at the first frame; NaN where the file does not say.
+    instrument
+        What the file says of the microscope and its settings, as JSON.
     """
 
     source: Source
@@ -60,6 +63,7 @@ class Header:
     stored: str = ""
     channels: tuple[str, ...] = ()
     position_mm: tuple[float, ...] = (float("nan"),) * 3
+    instrument: str = "{}"
 
 
 def check_wells(sources: Iterable[Source], plate_map: PlateMap) -> None:
@@ -85,6 +89,7 @@ def read_header(source: Source) -> Header:
                 stored=acquisition.stored,
                 channels=tuple(acquisition.channels),
                 position_mm=acquisition.position_mm,
+                instrument=json.dumps(acquisition.describe_instrument(), sort_keys=True),
             )
     except AcquisitionError as error:
         return Header(source=source, problem=str(error))

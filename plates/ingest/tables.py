@@ -102,7 +102,7 @@ def fields_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
 
 
 def sources_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
-    """One row a source file: its place on the plate, name, size, SHA-256 and time of acquisition."""
+    """One row a source file: its place on the plate, name, size, SHA-256, time of acquisition, and instrument."""
     import xarray as xr
 
     rows = []
@@ -121,6 +121,8 @@ def sources_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
                 "well": source.well,
                 "acquired": recorded,
                 "sha256": digest.get("sha256", ""),
+                "format": f"{header.file_format} {header.stored}".strip(),
+                "instrument": header.instrument,
                 "problem": header.problem,
                 "field": source.field,
                 "timepoint": source.timepoint,

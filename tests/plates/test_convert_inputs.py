@@ -1,6 +1,7 @@
 """Whatever a lab has goes into the same plate: formats, tiles, somebody else's plate in place, a disk too small."""
 
 import hashlib
+import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -93,6 +94,8 @@ def test_sources_are_named_sized_and_hashed(tmp_path: Path) -> None:
         assert source["sha256"] == hashlib.sha256(data).hexdigest()
         assert source["bytes"] == len(data)
         assert source["acquired"] == "2026-03-14 09:26:53.000"
+        assert source["format"] == "TCF uint16"
+        assert json.loads(str(source["instrument"].item()))["magnification"] == 40
     changed = Path(str(sources["path"].values[0]))
     write_one(changed, [tomogram(9), tomogram(10)])
     ingest(tmp_path / "raw", out=tmp_path / "P1.zarr")
