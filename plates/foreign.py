@@ -110,19 +110,6 @@ class ForeignPlate:
         except AcquisitionError as error:
             raise StoreError(f"{error}") from error
 
-    def has_volume(self, well: str, *, field: int, timepoint: int) -> bool:
-        """Whether anything is stored of that tomogram. Raises as `volume` where its metadata are damaged."""
-        if (well, field) not in self.parts:
-            return False
-        try:
-            return timepoint in self._image(well, field=field).frames
-        except AcquisitionError as error:
-            raise StoreError(f"{error}") from error
-
-    def volume_files(self, well: str, *, field: int, timepoint: int) -> list[Path]:
-        """Files that hold that tomogram, in a fixed order; what a result was made from."""
-        return self._image(well, field=field).files(timepoint)
-
     def _image(self, well: str, *, field: int) -> OmeZarrImage:
         if (well, field) not in self.parts:
             raise StoreError(

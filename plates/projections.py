@@ -121,11 +121,6 @@ def summarise(
     return projections, statistics
 
 
-def maximum_projection(volume: np.ndarray) -> np.ndarray:
-    """Maximum along z of a tomogram (z, y, x), so (y, x); 0 = missing throughout."""
-    return np.asarray(volume.max(axis=0))
-
-
 def medium_index(counts: np.ndarray) -> float:
     """Refractive index of the medium: the most frequent index of a field, finer than one count.
 

@@ -93,12 +93,16 @@ def fields_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
             "acquired": (_DIMS, acquired, {"long_name": "local time of the frame by the instrument"}),
             "status": (_DIMS, status, flags),
         },
-        coords={
-            "well": np.array(plate.wells, dtype=object),
-            "field": np.arange(plate.fields),
-            "timepoint": np.arange(plate.timepoints),
-        },
+        coords=_places(plate),
     )
+
+
+def _places(plate: Plate) -> dict[str, np.ndarray]:
+    return {
+        "well": np.array(plate.wells, dtype=object),
+        "field": np.arange(plate.fields),
+        "timepoint": np.arange(plate.timepoints),
+    }
 
 
 def sources_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
@@ -173,11 +177,7 @@ def registration_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
             "trusted": (_DIMS, trusted, {"long_name": "whether the images bear the placement out"}),
             "frame": (_DIMS, frames, {"long_name": "fluorescence frame of the file; -1 where there is none"}),
         },
-        coords={
-            "well": np.array(plate.wells, dtype=object),
-            "field": np.arange(plate.fields),
-            "timepoint": np.arange(plate.timepoints),
-        },
+        coords=_places(plate),
     )
 
 

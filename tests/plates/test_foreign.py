@@ -43,8 +43,6 @@ def test_geometry_and_tomograms_are_those_of_the_plate(tmp_path: Path) -> None:
     for part, (well, field) in {"B/2/fov1": ("B02", 0), "B/2/fov0": ("B02", 1), "C/3/a": ("C03", 0)}.items():
         for timepoint in range(2):
             np.testing.assert_array_equal(plate.volume(well, field=field, timepoint=timepoint), images[part][timepoint])
-            assert plate.has_volume(well, field=field, timepoint=timepoint)
-    assert not plate.has_volume("C03", field=1, timepoint=0)
     with pytest.raises(StoreError, match="no well 'C03', field 1; the plate has 2 wells"):
         plate.volume("C03", field=1, timepoint=0)
     assert sorted(tmp_path.rglob("*")) == before  # nothing was written
@@ -62,15 +60,12 @@ def test_a_plate_travels_to_other_processes_and_serves_many_threads(tmp_path: Pa
 def test_a_lost_tomogram_is_absent_and_a_damaged_one_an_error(tmp_path: Path) -> None:
     write(tmp_path / "p.zarr")
     plate = open_foreign_plate(tmp_path / "p.zarr")
-    files = plate.volume_files("C03", field=0, timepoint=1)
     array = tmp_path / "p.zarr/C/3/a/0"
-    assert files[0] == array / "zarr.json"
-    assert set(files[1:]) == {file for file in (array / "c").rglob("*") if file.is_file()}  # chunks hold both times
-    files[1].write_bytes(files[1].read_bytes()[:-5])
+    chunk = sorted(file for file in (array / "c").rglob("*") if file.is_file())[0]
+    chunk.write_bytes(chunk.read_bytes()[:-5])
     with pytest.raises(StoreError, match="damaged"):
         plate.volume("C03", field=0, timepoint=1)
     shutil.rmtree(array / "c")
-    assert not plate.has_volume("C03", field=0, timepoint=1)
     reopened = open_foreign_plate(tmp_path / "p.zarr")  # one empty field does not spoil the plate
     with pytest.raises(StoreError, match="frame 1 is missing"):
         reopened.volume("C03", field=0, timepoint=1)

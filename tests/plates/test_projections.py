@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from plates.projections import field_statistics, maximum_projection, medium_index
+from plates.projections import field_statistics, medium_index
 from plates.tomogram import shrink
 
 VOXEL_UM = (0.9, 0.16, 0.16)
@@ -71,12 +71,6 @@ def test_a_field_without_data_says_nothing() -> None:
     statistics = field_statistics(np.zeros((3, 40, 40), np.uint16), voxel_um=VOXEL_UM, nonfinite=7)
     assert np.isnan([statistics.medium_index, statistics.confluency, statistics.focus]).all()
     assert (statistics.missing_share, statistics.nonfinite) == (1.0, 7)
-
-
-def test_maximum_projection_ignores_the_missing() -> None:
-    volume = field()
-    volume[3:] = 0
-    assert np.array_equal(maximum_projection(volume), volume[:3].max(axis=0))
 
 
 def test_dry_mass_of_a_known_ball() -> None:
