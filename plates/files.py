@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from io import BytesIO
 from pathlib import Path
+from threading import get_ident
 from typing import BinaryIO, cast
 
 from .errors import SettingsError
@@ -27,6 +29,8 @@ def location(place: str | Path) -> Path:
         The URL's kind is unknown, or the package that reaches it is not installed.
     """
     text = str(place)
+    if isinstance(place, Path) and re.match(r"[a-z0-9]{2,}:/[^/]", text):
+        raise SettingsError(f"{text}: a URL was taken for a path, which cost it a '/'. Give it as text.")
     if "://" not in text:
         return Path(place)
     if not isinstance(place, str):
@@ -34,7 +38,9 @@ def location(place: str | Path) -> Path:
     try:
         from upath import UPath
 
-        return cast(Path, UPath(text.rstrip("/")))
+        found = UPath(text.rstrip("/"))
+        found.fs  # noqa: B018  is made on first use, and with it whatever is missing
+        return cast(Path, found)
     except (ImportError, ValueError) as error:
         raise SettingsError(
             f"{text}: this kind of place cannot be reached ({error}). Expected a folder, or a URL such as "
@@ -67,7 +73,7 @@ def write_text(file: Path, text: str) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(file)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}{_PARTIAL}")
+    temporary = file.with_name(f"{file.name}.{os.getpid()}-{get_ident()}{_PARTIAL}")
     temporary.write_text(text)
     temporary.replace(file)
 
@@ -91,7 +97,7 @@ def appearing_whole(file: Path) -> Iterator[BinaryIO]:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(file)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}{_PARTIAL}")
+    temporary = file.with_name(f"{file.name}.{os.getpid()}-{get_ident()}{_PARTIAL}")
     try:
         with temporary.open("wb") as handle:
             yield handle

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import ngff
 from .counts import SCALE_FACTOR
-from .files import is_remote, write_text
+from .files import file_size, is_remote, write_text
 from .levels import Level
 from .shards import array_document
 from .states import COLOURS, STATES
@@ -27,6 +27,7 @@ PROJECTIONS = {"maximum": (13300, 13900), "mean": (13300, 13600), "dry mass": (0
 _LIGHTS = ("4A90FF", "3CE63C", "FF463C", "FFC828")  # blue, green, red, yellow: the usual stains in their order
 CAMERA = (0, 4000)  # contrast limits of a fluorescence channel
 
+KEY = "tomoscreen"  # of our own record among a root's attributes
 _DOWNSCALING = "mean of the pixels that are there"
 
 
@@ -41,7 +42,7 @@ class Sibling:
     levels
         Of every image, finest first.
     channels
-        Name -> contrast limits in stored units; all lie in one file.
+        Name -> contrast limits in stored units.
     """
 
     path: Path
@@ -60,6 +61,11 @@ class Sibling:
         return {"missing_value": 0, "long_name": "fluorescence, maximum along z, in camera units + 1"}
 
     @property
+    def together(self) -> int:
+        """Channels in one file: all projections, but each stain on its own, for others may come later."""
+        return len(self.channels) if self.channels.keys() == PROJECTIONS.keys() else 1
+
+    @property
     def colours(self) -> list[str]:
         """Of its channels: grey for the index, told apart for fluorescence."""
         if self.channels.keys() in (TOMOGRAM.keys(), PROJECTIONS.keys()):
@@ -68,44 +74,58 @@ class Sibling:
 
 
 def write_groups(plate: Plate, sibling: Sibling) -> None:
-    """Write the groups and arrays of every field of a store, but not its root's own.
-
-    All fields share one text, so it is made once.
-    """
+    """Write the groups and arrays of every field of a store, but not its root's own."""
     root = sibling.path
     if not is_remote(root):
         for leftover in root.rglob("*.partial"):
             leftover.unlink()
-    arrays = [
-        array_document(
-            (plate.timepoints, len(sibling.channels), *level.shape),
-            chunk=level.chunk,
-            dtype="uint16",
-            attributes=sibling.attributes,
-            together=len(sibling.channels),
-        )
-        for level in sibling.levels
-    ]
-    projected = sibling.channels.keys() != TOMOGRAM.keys()
-    image = group_document(
-        ngff.image_attributes(
-            plate.name,
-            scales=_scales(plate, levels=sibling.levels),
-            channels=sibling.channels,
-            colours=sibling.colours,
-            downscaling=f"projection along z, then {_DOWNSCALING}" if projected else _DOWNSCALING,
-        )
-    )
+    documents = _field_documents(plate, sibling)
     well_group = group_document(ngff.well_attributes(plate.fields))
     for row in {ngff.well_path(well).split("/")[0] for well in plate.wells}:
         write_text(root / row / "zarr.json", group_document({}))
     for well in plate.wells:
         folder = root / ngff.well_path(well)
         for field in range(plate.fields):
-            write_text(folder / str(field) / "zarr.json", image)
-            for number, array in enumerate(arrays):
-                write_text(folder / str(field) / str(number) / "zarr.json", array)
+            for name, document in documents.items():
+                write_text(folder / str(field) / name, document)
+            if (folder / str(field) / "labels" / "zarr.json").exists():
+                # the maps of states grow with their images
+                write_label_groups(plate, folder / str(field), levels=sibling.levels)
         write_text(folder / "zarr.json", well_group)
+
+
+def mend_groups(plate: Plate, siblings: Sequence[Sibling], well: str, *, field: int) -> None:
+    """Write what was lost of a field's groups and arrays: without them nobody can read its images."""
+    for sibling in siblings:
+        folder = sibling.path / ngff.well_path(well) / str(field)
+        names = ["zarr.json", *(f"{number}/zarr.json" for number in range(len(sibling.levels)))]
+        if all(file_size(folder / name) for name in names):
+            continue
+        for name, document in _field_documents(plate, sibling).items():
+            write_text(folder / name, document)
+
+
+def _field_documents(plate: Plate, sibling: Sibling) -> dict[str, str]:
+    """Name below a field's folder -> its text, which all fields share."""
+    projected = sibling.channels.keys() != TOMOGRAM.keys()
+    image = ngff.image_attributes(
+        plate.name,
+        scales=_scales(plate, levels=sibling.levels),
+        channels=sibling.channels,
+        colours=sibling.colours,
+        downscaling=f"projection along z, then {_DOWNSCALING}" if projected else _DOWNSCALING,
+    )
+    arrays = {
+        f"{number}/zarr.json": array_document(
+            (plate.timepoints, len(sibling.channels), *level.shape),
+            chunk=level.chunk,
+            dtype="uint16",
+            attributes=sibling.attributes,
+            together=sibling.together,
+        )
+        for number, level in enumerate(sibling.levels)
+    }
+    return {"zarr.json": group_document(image), **arrays}
 
 
 def write_label_groups(plate: Plate, image: Path, *, levels: Sequence[Level]) -> None:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".results.zarr"
 _ONE_CHUNK_BYTES = 1 << 26
-_COMMANDS = {"layout": "ingest", "fields": "ingest", "probabilities": "classify"}
+_COMMANDS = {
+    **dict.fromkeys(("layout", "fields", "sources", "seams", "registration", "medium_drift"), "ingest"),
+    "probabilities": "classify",
+}
 
 
 def results_path(plate_path: Path) -> Path:

@@ -14,16 +14,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import Any
 
 import numpy as np
 
 from . import metadata, ngff
-from .errors import MissingInputError, StoreError
-from .files import appearing_whole, file_size, location, remove, write_durable
+from .errors import AcquisitionError, MissingInputError, StoreError
+from .files import appearing_whole, file_size, location, remove
 from .levels import PROJECTION_FACTOR, VOLUME_FACTOR, Level, projection_levels, volume_levels
 from .metadata import PROJECTIONS
 from .projections import FieldStatistics, summarise
@@ -31,98 +31,10 @@ from .shards import ShardWriter
 from .states import STATES
 from .tomogram import pass_through, shrink
 
-if TYPE_CHECKING:
-    from .foreign import ForeignPlate
-
-_SCHEMA = 2
-_KEY = "tomoscreen"
+SCHEMA = 2
 # zarrs, to which importing other packages may switch all of zarr, does not check the checksums of parts of a shard
+_OPENING = Lock()
 _CHECKING_CODECS = "zarr.core.codec_pipeline.BatchedCodecPipeline"
-
-
-def create_plate(
-    path: Path,
-    *,
-    name: str,
-    wells: Sequence[str],
-    fields: int,
-    timepoints: int,
-    shape_zyx: tuple[int, int, int],
-    voxel_um: tuple[float, float, float],
-    rows: int,
-    columns: int,
-    hours: Sequence[float],
-    fluorescence: Sequence[str] = (),
-    elsewhere: Elsewhere | None = None,
-    provenance: Mapping[str, Any],
-) -> Plate:
-    """Make an empty plate and its sibling for projections, or reopen one, which may grow.
-
-    Only metadata is written; images that are never written stay absent. A plate that is there keeps its wells,
-    fields and timepoints, and gains those that are new.
-
-    Parameters
-    ----------
-    path
-        ``<name>.zarr``, a folder or a URL; projections go to ``<name>_mip.zarr`` beside it.
-    wells
-        Wells imaged, such as ``"A01"``.
-    fields, timepoints
-        Fields a well and timepoints a field.
-    shape_zyx, voxel_um
-        Of every tomogram; um.
-    rows, columns
-        Format of the plate, such as 8 x 12.
-    hours
-        Nominal hours since the first frame, one a timepoint.
-    fluorescence
-        Names of the fluorescence channels.
-    elsewhere
-        The plate that holds the tomograms, where they are not to be copied.
-    provenance
-        What made the plate; kept as it is, must be JSON.
-
-    Raises
-    ------
-    StoreError
-        The plate exists with tomograms of another kind, or the arguments make no plate.
-    """
-    plate = Plate(
-        path=location(path),
-        name=name,
-        wells=tuple(wells),
-        fields=fields,
-        timepoints=timepoints,
-        shape_zyx=_triple(shape_zyx),
-        voxel_um=_triple(voxel_um),
-        hours=tuple(float(hour) for hour in hours),
-        rows=rows,
-        columns=columns,
-        fluorescence=tuple(fluorescence),
-        elsewhere=elsewhere,
-    )
-    _check_new(plate)
-    present = open_plate(plate.path) if (plate.path / "zarr.json").exists() else None
-    if present is not None:
-        plate = _joined(present, plate)
-    siblings = plate._siblings()
-    if present is None or present != plate:
-        for sibling in siblings:
-            metadata.write_groups(plate, sibling)
-    attributes = ngff.plate_attributes(
-        plate.name, wells=plate.wells, rows=plate.rows, columns=plate.columns, fields=plate.fields
-    )
-    record = {_KEY: plate._record(provenance)}
-    # the roots come last: a plate that was interrupted before them is no plate yet, and is made again
-    roots = {sibling.path: {**attributes, **record} for sibling in reversed(siblings)}
-    if plate.elsewhere is not None:
-        # it holds no image, so it is no plate to others
-        roots[plate.path] = record
-    for root, described in roots.items():
-        document = metadata.group_document(described).encode()
-        if not (root / "zarr.json").exists() or (root / "zarr.json").read_bytes() != document:
-            write_durable(root / "zarr.json", document)
-    return plate
 
 
 def open_plate(path: Path) -> Plate:
@@ -136,16 +48,17 @@ def open_plate(path: Path) -> Plate:
         What lies there was not made by this program, or is damaged.
     """
     path = location(path)
+    check_name(path)
     root = path / "zarr.json"
     if not root.exists():
         raise MissingInputError(
             f"{path}: there is no plate. Expected a folder such as P012.zarr, made by `tomoscreen ingest`."
         )
     try:
-        record = json.loads(root.read_text())["attributes"][_KEY]
-        if record["schema"] != _SCHEMA:
+        record = json.loads(root.read_text())["attributes"][metadata.KEY]
+        if record["schema"] != SCHEMA:
             raise StoreError(
-                f"{path}: written with layout {record['schema']} of the store, this version reads {_SCHEMA}. "
+                f"{path}: written with layout {record['schema']} of the store, this version reads {SCHEMA}. "
                 "Convert the acquisitions again."
             )
         return Plate(
@@ -154,13 +67,13 @@ def open_plate(path: Path) -> Plate:
             wells=tuple(record["wells"]),
             fields=record["fields"],
             timepoints=record["timepoints"],
-            shape_zyx=_triple(record["shape_zyx"]),
-            voxel_um=_triple(record["voxel_um"]),
+            shape_zyx=triple(record["shape_zyx"]),
+            voxel_um=triple(record["voxel_um"]),
             hours=tuple(record["hours"]),
             rows=record["rows"],
             columns=record["columns"],
             fluorescence=tuple(record["fluorescence"]),
-            elsewhere=Elsewhere(**record["elsewhere"]) if record["elsewhere"] else None,
+            elsewhere=Elsewhere.from_record(record["elsewhere"]) if record["elsewhere"] else None,
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise StoreError(
@@ -176,13 +89,36 @@ class Elsewhere:
     ----------
     path
         Its folder.
-    channel, acquisition
-        Which channel holds the refractive index, and which run is meant; None where there is only one.
+    channel
+        Which channel holds the refractive index; None where there is only one.
+    images
+        Well, field, timepoint of the first frame, and path of the image below the plate's folder.
     """
 
     path: str
-    channel: str | None = None
-    acquisition: int | None = None
+    channel: str | None
+    images: tuple[tuple[str, int, int, str], ...]
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Elsewhere:
+        """Read it from JSON, where tuples are lists."""
+        images = tuple((well, field, timepoint, part) for well, field, timepoint, part in record["images"])
+        return cls(path=record["path"], channel=record["channel"], images=images)
+
+    def volume(self, well: str, *, field: int, timepoint: int) -> np.ndarray:
+        """Tomogram (z, y, x) as uint16 counts; 0 = missing. Raises StoreError."""
+        from .ingest.acquisition import read_frame
+        from .ingest.ome_zarr import OmeZarrImage
+
+        begun = [image for image in self.images if image[:2] == (well, field) and image[2] <= timepoint]
+        if not begun:
+            raise StoreError(f"{self.path}: holds no well {well}, field {field}, timepoint {timepoint}")
+        _, _, first, part = max(begun, key=lambda image: image[2])
+        try:
+            image = OmeZarrImage(Path(self.path), part=part, channel=self.channel)
+            return read_frame(image, timepoint - first)[0]
+        except (AcquisitionError, OSError) as error:
+            raise StoreError(f"well {well}, field {field}, timepoint {timepoint}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -240,7 +176,7 @@ class Plate:
         """
         if self.elsewhere is not None:
             self._check_place(well, field=field, timepoint=timepoint)
-            return _open_elsewhere(self.elsewhere).volume(well, field=field, timepoint=timepoint)
+            return self.elsewhere.volume(well, field=field, timepoint=timepoint)
         return self._read(self.path, well, field=field, timepoint=timepoint, level=0)
 
     def fluorescence_projection(self, well: str, *, field: int, timepoint: int, channel: str) -> np.ndarray:
@@ -251,7 +187,15 @@ class Plate:
         if channel not in self.fluorescence:
             raise StoreError(f"{self.path}: no fluorescence channel {channel!r}; there are {list(self.fluorescence)}")
         number = self.fluorescence.index(channel)
-        image = self._read(self.fluorescence_path, well, field=field, timepoint=timepoint, level=0, channel=number)
+        image = self._read(
+            self.fluorescence_path,
+            well,
+            field=field,
+            timepoint=timepoint,
+            level=0,
+            channel=number,
+            shard_channel=number,
+        )
         return np.squeeze(image, axis=0)
 
     def projection(self, well: str, *, field: int, timepoint: int, kind: str = "maximum") -> np.ndarray:
@@ -285,18 +229,25 @@ class Plate:
         self._check_place(well, field=field, timepoint=timepoint)
         return [
             _shard(sibling.path, well, field=field, level=level, timepoint=timepoint)
-            for sibling in self._siblings()
+            for sibling in self.siblings()
             if sibling.path != self.fluorescence_path
             for level in range(len(sibling.levels))
         ]
 
     def fluorescence_files(self, well: str, *, field: int, timepoint: int) -> list[Path]:
-        """Files that hold the fluorescence of one field at one timepoint, if there is any."""
-        self._check_place(well, field=field, timepoint=timepoint)
-        levels = projection_levels(self.shape_zyx) if self.fluorescence else []
+        """Files that may hold the fluorescence of one field at one timepoint, channel by channel."""
         return [
-            _shard(self.fluorescence_path, well, field=field, level=level, timepoint=timepoint)
-            for level in range(len(levels))
+            file
+            for channel in range(len(self.fluorescence))
+            for file in self._channel_files(well, field=field, timepoint=timepoint, channel=channel)
+        ]
+
+    def label_files(self, well: str, *, field: int, timepoint: int) -> list[Path]:
+        """Files that may hold the map of states of one field at one timepoint."""
+        self._check_place(well, field=field, timepoint=timepoint)
+        return [
+            _shard(self.mip_path, well, field=field, level=level, timepoint=timepoint, label=True)
+            for level in range(len(projection_levels(self.shape_zyx)))
         ]
 
     def write_field(
@@ -323,8 +274,10 @@ class Plate:
             The tomogram does not fit the plate.
         """
         self._check_place(well, field=field, timepoint=timepoint)
+        metadata.mend_groups(self, self.siblings(), well, field=field)
         files = self.field_files(well, field=field, timepoint=timepoint)
-        for file in files:
+        # a map of states of another tomogram is none of this one
+        for file in (*self.label_files(well, field=field, timepoint=timepoint), *files):
             remove(file)
         levels = volume_levels(self.shape_zyx)
         kept = levels if self.elsewhere is None else []
@@ -357,18 +310,18 @@ class Plate:
         StoreError
             The images do not fit the plate.
         """
-        files = self.fluorescence_files(well, field=field, timepoint=timepoint)
         for channel, image in images.items():
             if channel not in self.fluorescence or image.shape != self.shape_zyx[1:] or image.dtype != np.uint16:
                 raise StoreError(
                     f"{self.fluorescence_path}, well {well}, field {field}: got {channel} {image.dtype} "
                     f"{image.shape}, expected uint16 {self.shape_zyx[1:]} of {list(self.fluorescence)}"
                 )
-        for file in files:
+        for file in self.fluorescence_files(well, field=field, timepoint=timepoint):
             remove(file)
-        nothing = np.zeros(self.shape_zyx[1:], dtype=np.uint16)
-        stacks = [images.get(channel, nothing)[None] for channel in self.fluorescence]
-        _write_pyramid(files, stacks, levels=projection_levels(self.shape_zyx))
+        for channel, image in images.items():
+            number = self.fluorescence.index(channel)
+            files = self._channel_files(well, field=field, timepoint=timepoint, channel=number)
+            _write_pyramid(files, [image[None]], levels=projection_levels(self.shape_zyx))
 
     def write_classes(self, well: str, *, field: int, timepoint: int, classes: np.ndarray) -> None:
         """Write the map of states of a field as the label image "states" of its projection.
@@ -393,10 +346,17 @@ class Plate:
         image = self.mip_path / ngff.well_path(well) / str(field)
         if not (image / "labels" / "zarr.json").exists():
             metadata.write_label_groups(self, image, levels=projection_levels(self.shape_zyx))
-        for number, level in enumerate(projection_levels(self.shape_zyx)):
-            file = _shard(self.mip_path, well, field=field, level=number, timepoint=timepoint, label=True)
+        files = self.label_files(well, field=field, timepoint=timepoint)
+        for file, level in zip(files, projection_levels(self.shape_zyx), strict=True):
             remove(file)
             _write_shard(file, [classes[None, :: level.factor, :: level.factor]], level=level)
+
+    def _channel_files(self, well: str, *, field: int, timepoint: int, channel: int) -> list[Path]:
+        self._check_place(well, field=field, timepoint=timepoint)
+        return [
+            _shard(self.fluorescence_path, well, field=field, level=level, timepoint=timepoint, channel=channel)
+            for level in range(len(projection_levels(self.shape_zyx)))
+        ]
 
     def _read(
         self,
@@ -407,12 +367,13 @@ class Plate:
         timepoint: int,
         level: int,
         channel: int = 0,
+        shard_channel: int = 0,
         label: bool = False,
     ) -> np.ndarray:
         import zarr
 
         self._check_place(well, field=field, timepoint=timepoint)
-        file = _shard(root, well, field=field, level=level, timepoint=timepoint, label=label)
+        file = _shard(root, well, field=field, level=level, timepoint=timepoint, channel=shard_channel, label=label)
         # zarr reads an absent or empty file as fill values: nothing would tell them from data
         if not file_size(file):
             raise StoreError(
@@ -421,10 +382,11 @@ class Plate:
             )
         array = _array_path(root, well, field=field, level=level, label=label)
         try:
-            with zarr.config.set({"codec_pipeline.path": _CHECKING_CODECS}):
+            # zarr's settings are those of the process: two threads must not take turns in setting them back
+            with _OPENING, zarr.config.set({"codec_pipeline.path": _CHECKING_CODECS}):
                 stored = zarr.open_array(str(array), mode="r")
             return np.asarray(stored[timepoint] if label else stored[timepoint, channel])
-        except (ValueError, RuntimeError, OSError) as error:
+        except (ValueError, RuntimeError, OSError, IndexError) as error:
             raise StoreError(
                 f"{root}, well {well}, field {field}, timepoint {timepoint}: damaged ({error}). Delete "
                 f"{file} and run `tomoscreen {'classify' if label else 'ingest'}` again; only it is redone."
@@ -438,7 +400,7 @@ class Plate:
                 f"{self.timepoints} timepoints"
             )
 
-    def _siblings(self) -> list[metadata.Sibling]:
+    def siblings(self) -> list[metadata.Sibling]:
         """Stores with images, as others read them."""
         projections = projection_levels(self.shape_zyx)
         siblings = [metadata.Sibling(self.mip_path, projections, metadata.PROJECTIONS)]
@@ -449,9 +411,10 @@ class Plate:
             siblings.append(metadata.Sibling(self.fluorescence_path, projections, channels))
         return siblings
 
-    def _record(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    def record(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
+        """What the root group says of the plate, for `open_plate`."""
         return {
-            "schema": _SCHEMA,
+            "schema": SCHEMA,
             "name": self.name,
             "wells": list(self.wells),
             "fields": self.fields,
@@ -466,60 +429,6 @@ class Plate:
             "elsewhere": asdict(self.elsewhere) if self.elsewhere else None,
             "provenance": dict(provenance),
         }
-
-
-def _check_new(plate: Plate) -> None:
-    if plate.path.suffix != ".zarr":
-        raise StoreError(f"{plate.path}: a plate's folder must end in .zarr, such as P012.zarr")
-    if len(plate.hours) != plate.timepoints:
-        raise StoreError(f"{plate.path}: {len(plate.hours)} hours for {plate.timepoints} timepoints")
-    if not plate.wells or min(plate.fields, plate.timepoints, *plate.shape_zyx) < 1:
-        raise StoreError(f"{plate.path}: a plate needs a well, a field, a timepoint and voxels")
-    seen: set[tuple[int, int]] = set()
-    for well in plate.wells:
-        place = ngff.well_position(well)
-        if place in seen or place[0] >= plate.rows or place[1] >= plate.columns:
-            raise StoreError(
-                f"{plate.path}: well {well} is listed twice or lies outside a plate of {plate.rows} x "
-                f"{plate.columns} wells"
-            )
-        seen.add(place)
-
-
-def _joined(present: Plate, wanted: Plate) -> Plate:
-    """A plate that is there, with what is new; the kind of its tomograms is fixed once written."""
-    differences = [
-        f"{what} {_brief(getattr(present, what))} there, {_brief(getattr(wanted, what))} now"
-        for what in ("shape_zyx", "voxel_um", "rows", "columns", "elsewhere")
-        if getattr(present, what) != getattr(wanted, what)
-    ]
-    if differences:
-        raise StoreError(
-            f"{present.path}: a plate of another kind is already there: {'; '.join(differences)}. Give another "
-            "output, or remove the old plate."
-        )
-    longer = max(present, wanted, key=lambda plate: plate.timepoints)
-    return replace(
-        wanted,
-        wells=tuple(sorted({*present.wells, *wanted.wells}, key=ngff.well_position)),
-        fields=max(present.fields, wanted.fields),
-        fluorescence=tuple(dict.fromkeys((*present.fluorescence, *wanted.fluorescence))),
-        timepoints=longer.timepoints,
-        hours=wanted.hours if wanted.timepoints == longer.timepoints else longer.hours,
-    )
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, tuple) and len(value) > 6:
-        return f"({len(value)}: {value[0]} to {value[-1]})"
-    return str(value)
-
-
-@lru_cache(maxsize=4)
-def _open_elsewhere(elsewhere: Elsewhere) -> ForeignPlate:
-    from .foreign import open_foreign_plate
-
-    return open_foreign_plate(Path(elsewhere.path), channel=elsewhere.channel, acquisition=elsewhere.acquisition)
 
 
 def _write_pyramid(files: Sequence[Path], images: Sequence[np.ndarray], *, levels: Sequence[Level]) -> None:
@@ -544,12 +453,24 @@ def _array_path(root: Path, well: str, *, field: int, level: int, label: bool = 
     return (image / "labels" / "states" if label else image) / str(level)
 
 
-def _shard(root: Path, well: str, *, field: int, level: int, timepoint: int, label: bool = False) -> Path:
+def _shard(
+    root: Path, well: str, *, field: int, level: int, timepoint: int, channel: int = 0, label: bool = False
+) -> Path:
     array = _array_path(root, well, field=field, level=level, label=label)
     # a map of states has no channels
-    return array.joinpath("c", str(timepoint), *["0"] * (3 if label else 4))
+    return array.joinpath("c", str(timepoint), *([] if label else [str(channel)]), "0", "0", "0")
 
 
-def _triple(values: Sequence[Any]) -> tuple[Any, Any, Any]:
+def check_name(path: Path) -> None:
+    """Refuse the name of a plate's sibling: its images would be taken for the plate's own."""
+    if path.suffix != ".zarr" or path.stem.endswith(("_mip", "_fl", ".results")):
+        raise StoreError(
+            f"{path}: no plate can be called so. Expected a folder such as P012.zarr; P012_mip.zarr, P012_fl.zarr and "
+            "P012.results.zarr are its siblings."
+        )
+
+
+def triple(values: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Three values as a tuple of three."""
     first, second, third = values
     return first, second, third

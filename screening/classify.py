@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import xarray as xr
@@ -247,7 +248,7 @@ def _stored_fingerprint(path: Path) -> str | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return str(stored["fingerprint"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None  # absent or damaged: done again
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from plates.errors import SettingsError, TomoscreenError
+from plates.errors import SettingsError, TomoscreenError, UnfinishedError
 from plates.files import location
 
 TRANSIENT = 75  # storage failed: try again when it is mended
@@ -21,10 +21,18 @@ app = typer.Typer(
     help="From holotomography plates to compounds ranked by how, how strongly and how fast they kill.",
 )
 
+
+def plate_on_disk(text: str) -> Path:
+    """A plate's path; only `ingest` writes into object stores yet."""
+    if "://" in text:
+        raise SettingsError(f"{text}: only `ingest` works in an object store. Copy the plate to a disk.")
+    return Path(text)
+
+
 layout_app = typer.Typer(no_args_is_help=True, help="Plate maps: look at them before anything runs.")
 app.add_typer(layout_app, name="layout")
 
-PlatePath = Annotated[Path, typer.Argument(parser=location, help="The plate's store, such as results/P012.zarr.")]
+PlatePath = Annotated[Path, typer.Argument(parser=plate_on_disk, help="The plate's store, such as results/P012.zarr.")]
 PlateMapPath = Annotated[Path, typer.Option(help="Plate map (CSV, TSV or Excel).")]
 DoseUnit = Annotated[str | None, typer.Option(help="Unit of doses written without one.")]
 Sheet = Annotated[str | None, typer.Option(help="Sheet of an Excel plate map; by default the first.")]
@@ -47,6 +55,12 @@ def main() -> None:
     except OSError as error:
         # a full disk, a missing right, a folder that is none: the system's own words say which
         sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}\n")
+        sys.exit(TRANSIENT)
+    except Exception as error:
+        if not type(error).__module__.startswith(("botocore", "aiobotocore", "s3fs", "gcsfs", "adlfs", "aiohttp")):
+            raise
+        # an object store that cannot be reached or entered, in the words of its own client
+        sys.stderr.write(f"error: the object store: {error}. Check its address and your access keys, then run again.\n")
         sys.exit(TRANSIENT)
     except SystemExit as left:
         if left.code == INTERRUPTED:
@@ -108,7 +122,12 @@ def inspect(
     acquisitions: Annotated[Path, typer.Argument(help="Folder of acquisitions, or an OME-Zarr plate.")],
     manifest: Annotated[Path | None, typer.Option(help="CSV that places files by hand.")] = None,
     layout: Annotated[Path | None, typer.Option(help="Plate map, to compare its wells with those imaged.")] = None,
+    dose_unit: DoseUnit = None,
+    sheet: Sheet = None,
+    compounds: Compounds = None,
     file_format: FileFormat = None,
+    acquisition: Annotated[int | None, typer.Option(min=0, help="Which run of an OME-Zarr plate.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Channel of an OME-Zarr plate that holds the index.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Show what would be ingested, and what is wrong with it, without converting anything.
@@ -119,8 +138,17 @@ def inspect(
     from plates.layout import read_plate_map
     from screening.inspect import exit_code, print_inspection
 
-    plate_map = None if layout is None else read_plate_map(layout)
-    inspection = look_at(acquisitions, manifest=manifest, plate_map=plate_map, file_format=file_format)
+    plate_map = None
+    if layout is not None:
+        plate_map = read_plate_map(layout, dose_unit=dose_unit, sheet=sheet, metadata=compounds)
+    inspection = look_at(
+        acquisitions,
+        manifest=manifest,
+        plate_map=plate_map,
+        file_format=file_format,
+        acquisition=acquisition,
+        channel=channel,
+    )
     if json:
         typer.echo(inspection.to_json())
     else:
@@ -178,7 +206,7 @@ def ingest(
     from plates.ingest.convert import ingest as convert
     from plates.layout import read_plate_map
     from screening.cluster import cluster
-    from screening.terminal import Bars, print_preview
+    from screening.terminal import Bars, print_conversion, print_preview
 
     plate_map = read_plate_map(layout, dose_unit=dose_unit, sheet=sheet, metadata=compounds)
     reading = Reading(
@@ -194,17 +222,21 @@ def ingest(
     if dry_run:
         print_preview(acquisitions, out=out, plate_map=plate_map, reading=reading, workers=count)
         return
-    with Bars() as bars, cluster(workers=count, scheduler=scheduler) as client:
-        convert(
-            acquisitions,
-            out=out,
-            plate_map=plate_map,
-            reading=reading,
-            client=client,
-            progress=lambda done, total, text: bars(done, total, f"converting {out.stem}"),
-        )
-    summary = last_summary(out)
-    typer.echo(f"{out}: {summary.converted} tomograms converted, {summary.skipped} done before.")
+    try:
+        with Bars() as bars, cluster(workers=count, scheduler=scheduler) as client:
+            convert(
+                acquisitions,
+                out=out,
+                plate_map=plate_map,
+                reading=reading,
+                client=client,
+                progress=lambda done, total, text: bars(done, total, f"converting {out.stem}"),
+            )
+    except UnfinishedError:
+        # what could be converted is told as well
+        print_conversion(out, last_summary(out), failed=True)
+        raise
+    print_conversion(out, last_summary(out))
 
 
 @app.command()

@@ -58,9 +58,11 @@ def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
         for plate in settings.plates
     }
     for plate in settings.plates:
-        check_wells(
-            discover(plate.acquisitions, manifest=plate.manifest, acquisition=plate.acquisition), maps[plate.name]
+        how = reading(plate)
+        sources = discover(
+            plate.acquisitions, manifest=how.manifest, file_format=how.file_format, acquisition=how.acquisition
         )
+        check_wells(sources, maps[plate.name])
     out = settings.campaign.out
     out.mkdir(parents=True, exist_ok=True)
     outcome = Outcome(
@@ -127,6 +129,7 @@ def reading(plate: PlateSettings) -> Reading:
     """How a plate's folder is to be read."""
     return Reading(
         manifest=plate.manifest,
+        file_format=plate.format,
         acquisition=plate.acquisition,
         channel=plate.channel,
         fluorescence=plate.fluorescence,

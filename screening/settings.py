@@ -73,7 +73,7 @@ def write_example(path: Path) -> Path:
 def _safe_name(name: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) is None or name.endswith("."):
         raise ValueError(f"{_shown(name)} cannot be a file's name. Expected up to 64 letters, digits, '-', '_' and '.'")
-    if _RESERVED.fullmatch(name) or re.search(r"(_mip|\.results|\.zarr)$", name):
+    if _RESERVED.fullmatch(name) or re.search(r"(_mip|_fl|\.results|\.zarr)$", name):
         raise ValueError(f"{_shown(name)} is a reserved name. Choose another")
     return name
 
@@ -150,6 +150,7 @@ class PlateSettings(_Part):
     dose_unit: Annotated[str, AfterValidator(_concentration)] | None = None
     sheet: str | None = None
     compounds: Annotated[ExistingFile | None, Field(strict=False)] = None
+    format: Literal["tcf", "tiff", "ome-zarr"] | None = None
     acquisition: Annotated[int | None, Field(ge=0)] = None
     channel: str | None = None
     fluorescence: Literal["registered", "metadata", "none"] = "registered"
@@ -351,6 +352,7 @@ layout = "P001.csv"          # plate map (CSV, TSV, Excel): what is in each well
 # sheet = "Plate 1"          # sheet of an Excel plate map; the first if left out
 # fluorescence = "metadata"  # how it is placed on the tomogram: "registered" (the default), "metadata" or "none"
 # stitch = true              # overlapping positions of a well are tiles of one wide field
+# format = "tcf"             # use files of this format only, where acquisitions lie there in several
 # acquisition = 1            # run to take of an OME-Zarr plate with several
 # channel = "RI"             # channel of an OME-Zarr plate that holds the refractive index
 # in_place = true            # leave an OME-Zarr plate's tomograms where they are

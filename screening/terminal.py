@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from plates.files import gigabytes
 if TYPE_CHECKING:
     import pandas as pd
 
-    from plates.ingest.convert import Reading
+    from plates.ingest.convert import Reading, Summary
     from plates.layout import PlateMap
     from screening.pipeline import Outcome
 
@@ -86,6 +87,7 @@ def print_preview(acquisitions: Path, *, out: Path, plate_map: "PlateMap", readi
     from plates.ingest.estimate import refuse_if_too_large
 
     plan, needed = preview(acquisitions, out=out, plate_map=plate_map, reading=reading)
+    lit = any(header.channels for header in plan.readable)
     shape = " x ".join(str(size) for size in plan.readable[0].shape_zyx)
     lines = {
         "wells": f"{len(plan.wells)} of {plan.rows * plan.columns}, {plan.fields} fields, {plan.timepoints} timepoints",
@@ -94,12 +96,41 @@ def print_preview(acquisitions: Path, *, out: Path, plate_map: "PlateMap", readi
         "voxels": gigabytes(needed.raw_bytes),
         "on the disk": f"about {gigabytes(needed.stored_bytes)} (compression {needed.ratio:.1f} on a sample)",
         "free": gigabytes(needed.free_bytes) if needed.free_bytes >= 0 else "unknown",
-        "time": f"about {duration(needed.seconds / workers)} with {workers} workers",
+        "time": f"about {duration(needed.seconds / workers)} with {workers} workers"
+        + (", and some seconds a frame to register fluorescence" if lit and reading.fluorescence != "none" else ""),
     }
     console = Console()
     for name, text in lines.items():
         console.print(f"{name:12} {text}", highlight=False, markup=False, soft_wrap=True)
     refuse_if_too_large(needed, out=out)
+
+
+def print_conversion(out: Path, summary: "Summary", *, failed: bool = False) -> None:
+    """Say what a conversion did: how much, what was done again and why, and how fluorescence was placed.
+
+    Of one that failed in part on standard error, for standard output carries results only.
+    """
+    from plates.results import has_result, read_result
+
+    lines = [f"{out}: {summary.converted} tomograms converted, {summary.skipped} done before."]
+    again = Counter(summary.recomputed.values())
+    lines += [f"  {count} files again: {why}" for why, count in again.most_common(5)]
+    if summary.converted and has_result(out, "registration"):
+        placed = read_result(out, "registration")
+        there = int((placed["frame"] >= 0).sum())
+        if there:
+            lines.append(
+                f"  fluorescence: {int(placed['trusted'].sum())} of {there} placements are borne out by the images, "
+                "the others are as the file's metadata say; see the result 'registration'."
+            )
+    if has_result(out, "seams"):
+        seams = read_result(out, "seams")
+        if seams.sizes["seam"]:
+            worst = float(seams["residual_um"].max())
+            lines.append(f"  stitched: {seams.sizes['seam']} seams, largest residual {worst:.2f} um.")
+    console = Console(stderr=failed)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

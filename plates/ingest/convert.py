@@ -10,14 +10,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..creation import design_plate, write_plate
 from ..errors import AcquisitionError, MissingInputError, StoreError, UnfinishedError, WorkerLostError
 from ..files import is_remote, location, write_durable
 from ..mapping import map_units
+from ..metadata import KEY
 from ..morphology import medium_drift
 from ..ngff import well_position
 from ..results import has_result, read_result, write_result
-from ..store import Elsewhere, Plate, create_plate, open_plate
-from .estimate import Estimate, check_space, estimate
+from ..store import Elsewhere, Plate
+from .estimate import Estimate, estimate, refuse_if_too_large
 from .manifest import Source
 from .names import FileFormat, discover
 from .survey import (
@@ -29,7 +31,7 @@ from .survey import (
     plate_format,
     read_headers,
 )
-from .tables import fields_table, registration_table, seams_table, sources_table
+from .tables import fields_table, registration_table, seams_table, sources_table, with_earlier
 from .units import (
     SETTINGS,
     Digest,
@@ -38,8 +40,11 @@ from .units import (
     forget,
     has_digest,
     progress_folder,
+    read_record,
     record_failure,
+    recorded_frames,
     source_fingerprint,
+    told,
     why_convert,
     work_on,
 )
@@ -204,10 +209,13 @@ def ingest(
     # workers may have another working directory
     folder, out = Path(folder).absolute(), location(out)
     out = out if is_remote(out) else out.absolute()
-    plan = survey(folder, reading=reading, plate_map=plate_map, allow_unmatched=allow_unmatched)
-    plate = _create(plan, out=out, name=name, folder=folder, reading=reading)
+    plan = survey(folder, out=out, reading=reading, plate_map=plate_map, allow_unmatched=allow_unmatched)
+    plate = _design(plan, out=out, name=name, reading=reading)
     work = _Work(plate, plan.headers)
-    check_space(plan.readable, plate=plate, tomograms=sum(len(unit.numbers) for unit in work.todo))
+    refuse_if_too_large(_estimate(plan, plate, work), out=out)
+    # nothing was written until here
+    stitched = _canvas(plan) if reading.stitch else None
+    write_plate(plate, provenance={"folder": str(folder), "files": len(plan.headers), "stitched": stitched})
     summary = work.run(client=client, threads=threads, progress=progress)
     _write_results(plate, plan.headers, plate_map=plate_map)
     write_durable(progress_folder(plate.path) / "summary.json", json.dumps(asdict(summary)).encode())
@@ -223,11 +231,15 @@ def ingest(
 def survey(
     folder: Path,
     *,
+    out: Path | None = None,
     reading: Reading = _PLAIN,
     plate_map: PlateMap | None = None,
     allow_unmatched: bool = False,
 ) -> Plan:
-    """Find the acquisitions of a folder and check all that names and headers tell. Raises as `ingest`."""
+    """Find the acquisitions of a folder and check all that names and headers tell. Raises as `ingest`.
+
+    Wide fields take the canvas of the plate at `out`, where it has one.
+    """
     sources = discover(
         folder, manifest=reading.manifest, file_format=reading.file_format, acquisition=reading.acquisition
     )
@@ -241,7 +253,7 @@ def survey(
     check_uniform(readable)
     check_overlap(headers)
     if reading.stitch:
-        headers = join_tiles(headers)
+        headers = join_tiles(headers, **(_known_canvas(out) if out is not None else {}))
     wells = sorted({header.source.well for header in headers}, key=well_position)
     rows, columns = (plate_map.rows, plate_map.columns) if plate_map is not None else plate_format(wells)
     return Plan(
@@ -264,26 +276,26 @@ def preview(
     allow_unmatched: bool = False,
 ) -> tuple[Plan, Estimate]:
     """What `ingest` would convert, and what time and room that takes; nothing is written. Raises as `ingest`."""
-    out = location(out)
-    plan = survey(folder, reading=reading, plate_map=plate_map, allow_unmatched=allow_unmatched)
-    tomograms = sum(len(header.frames) for header in plan.readable)
-    if (out / "zarr.json").exists():
-        tomograms = sum(len(unit.numbers) for unit in _Work(open_plate(out), plan.headers).todo)
-    shape = plan.readable[0].shape_zyx
-    return plan, estimate(plan.readable, out=out, shape_zyx=shape, tomograms=tomograms)
+    folder, out = Path(folder).absolute(), location(out)
+    plan = survey(folder, out=out, reading=reading, plate_map=plate_map, allow_unmatched=allow_unmatched)
+    plate = _design(plan, out=out, name=None, reading=reading)
+    return plan, _estimate(plan, plate, _Work(plate, plan.headers))
 
 
 def last_summary(plate_path: Path) -> Summary:
     """What the last run of `ingest` on a plate did."""
     file = progress_folder(location(plate_path)) / "summary.json"
-    if not file.exists():
-        raise MissingInputError(f"{plate_path}: no conversion was run here. Run `tomoscreen ingest` first.")
-    return Summary(**json.loads(file.read_text()))
+    try:
+        return Summary(**json.loads(file.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        raise MissingInputError(
+            f"{plate_path}: no conversion was finished here. Run `tomoscreen ingest` first."
+        ) from None
 
 
-def _create(plan: Plan, *, out: Path, name: str | None, folder: Path, reading: Reading) -> Plate:
+def _design(plan: Plan, *, out: Path, name: str | None, reading: Reading) -> Plate:
     elsewhere = _elsewhere(plan, out=out, reading=reading) if reading.in_place else None
-    return create_plate(
+    return design_plate(
         out,
         name=name or out.stem,
         wells=plan.wells,
@@ -296,8 +308,34 @@ def _create(plan: Plan, *, out: Path, name: str | None, folder: Path, reading: R
         hours=nominal_hours(plan.headers, timepoints=plan.timepoints),
         fluorescence=_channels(plan) if reading.fluorescence != "none" else (),
         elsewhere=elsewhere,
-        provenance={"folder": str(folder), "files": len(plan.headers)},
     )
+
+
+def _known_canvas(out: Path) -> dict[str, Any]:
+    """Canvas of the wide fields of a plate that is there; empty where there is none."""
+    root = out / "zarr.json"
+    if not root.exists():
+        return {}
+    attributes = read_record(root).get("attributes", {})
+    canvas = attributes.get(KEY, {}).get("provenance", {}).get("stitched")
+    if not canvas:
+        return {}
+    from ..stitching import StageConvention
+
+    stage = StageConvention(**canvas["stage"]) if canvas["stage"] else None
+    return {"shape_zyx": tuple(canvas["shape_zyx"]), "stage": stage}
+
+
+def _canvas(plan: Plan) -> dict[str, Any]:
+    first = plan.readable[0]
+    return {
+        "shape_zyx": list(first.shape_zyx),
+        "stage": asdict(first.source.tiles.stage) if first.source.tiles is not None else None,
+    }
+
+
+def _estimate(plan: Plan, plate: Plate, work: _Work) -> Estimate:
+    return estimate(plan.readable, plate=plate, tomograms=sum(len(unit.numbers) for unit in work.todo))
 
 
 def _channels(plan: Plan) -> list[str]:
@@ -316,7 +354,9 @@ def _elsewhere(plan: Plan, *, out: Path, reading: Reading) -> Elsewhere:
     (path,) = plates
     if out.resolve() == path.resolve():
         raise StoreError(f"{out}: the plate is read, never written into. Give another output.")
-    return Elsewhere(path=str(path), channel=reading.channel, acquisition=reading.acquisition)
+    sources = [header.source for header in plan.headers]
+    images = sorted((source.well, source.field, source.timepoint, source.part) for source in sources)
+    return Elsewhere(path=str(path), channel=reading.channel, images=tuple(images))
 
 
 class _Work:
@@ -328,7 +368,8 @@ class _Work:
         self.recomputed: dict[str, str] = {}
         self.todo: list[Frames] = []
         self.digests: list[Digest] = []
-        self.unreadable: list[Frames] = []
+        self.unreadable: list[tuple[Frames, str]] = []
+        self.stale: list[tuple[Frames, int]] = []
         self.skipped = 0
         self.total = 0
         for header in headers:
@@ -337,51 +378,56 @@ class _Work:
     def _plan(self, header: Header) -> None:
         source = header.source
         unit = Frames(self.plate, source, header.frames)
-        fingerprint = source_fingerprint(source)
         self._check_same_acquisition(unit)
+        recorded = recorded_frames(unit)
+        try:
+            fingerprint = source_fingerprint(source)
+        except OSError as error:
+            header = replace(header, problem=header.problem or told(error, source))
+            fingerprint = {}
         if header.problem:
-            # a file that was converted and is out of reach today keeps what was made of it
-            numbers = range(self.plate.timepoints - source.timepoint)
-            done = [number for number in numbers if why_convert(unit, number, fingerprint=fingerprint) is None]
+            # a file that was converted and is out of reach today keeps what was made of it, if it is the same file
+            done = [number for number in recorded if why_convert(unit, number, fingerprint=fingerprint) is None]
             self.skipped += len(done)
             self.total += max(1, len(done))
             if not done:
-                self.failed[str(source.path)] = header.problem
-                self.unreadable.append(unit)
+                self.failed[_name(source)] = header.problem
+                self.unreadable.append((unit, header.problem))
+                self.stale += [(unit, number) for number in recorded]
             return
         self.total += len(header.frames)
         reasons = {number: why_convert(unit, number, fingerprint=fingerprint) for number in header.frames}
         missing = [number for number, reason in reasons.items() if reason is not None]
         self.skipped += len(reasons) - len(missing)
-        self.recomputed.update({str(source.path): reason for reason in reasons.values() if reason})
+        self.recomputed.update({_name(source): reason for reason in reasons.values() if reason})
+        self.stale += [(unit, number) for number in recorded if number not in reasons]
         if missing:
             self.todo.append(Frames(self.plate, source, tuple(missing)))
         digest = Digest(self.plate, source)
-        if not has_digest(digest, fingerprint=fingerprint):
+        if not has_digest(digest):
             self.digests.append(digest)
 
     def _check_same_acquisition(self, unit: Frames) -> None:
         """A place of the plate belongs to one acquisition: another plate's files never overwrite it."""
-        numbers = unit.numbers[:1] or (0,)
-        try:
-            marker = json.loads(unit.marker(numbers[0]).read_text())
-            converted = str(marker["fingerprint"]["name"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return
-        if converted != unit.source.path.name:
-            raise StoreError(
-                f"{self.plate.path}: well {unit.source.well}, field {unit.source.field} was converted from "
-                f"{converted}, but {unit.source.path} is to be its acquisition now. Give another output, or remove "
-                "the old plate."
-            )
+        for number in unit.numbers or (0,):
+            converted = read_record(unit.marker(number)).get("fingerprint", {}).get("name", unit.source.path.name)
+            if converted != unit.source.path.name:
+                raise StoreError(
+                    f"{self.plate.path}: well {unit.source.well}, field {unit.source.field} was converted from "
+                    f"{converted}, but {unit.source.path} is to be its acquisition now. Give another output, or remove "
+                    "the old plate."
+                )
 
     def run(self, *, client: Any, threads: int, progress: Progress | None) -> Summary:
         report = progress or (lambda done, total, text: None)
         done = self.skipped + len(self.failed)
         report(done, self.total, f"{self.skipped} already converted" if self.skipped else "")
-        for lost in self.unreadable:
-            forget(lost, 0)
-            record_failure(lost, 0, self.failed[str(lost.source.path)])
+        for lost, number in self.stale:
+            # of a file that has it no more, or can no longer be read as it is
+            forget(lost, number)
+            delete_images(lost, number)
+        for lost, problem in self.unreadable:
+            record_failure(lost, 0, problem)
         converted = 0
         failures: dict[Source, dict[int, str]] = defaultdict(dict)
         for unit, problems in self._results(client=client, threads=threads):
@@ -396,9 +442,9 @@ class _Work:
         for unit in self.todo:
             of_file = failures[unit.source]
             if len(of_file) == len(unit.numbers) and len(set(of_file.values())) == 1:
-                self.failed[str(unit.source.path)] = next(iter(of_file.values()))
+                self.failed[_name(unit.source)] = next(iter(of_file.values()))
             else:
-                self.failed.update({f"{unit.source.path} frame {number}": why for number, why in of_file.items()})
+                self.failed.update({f"{_name(unit.source)} frame {number}": why for number, why in of_file.items()})
         return Summary(
             converted=converted,
             skipped=self.skipped,
@@ -416,6 +462,8 @@ class _Work:
                 for number in unit.numbers:
                     delete_images(unit, number)
                 yield unit, dict.fromkeys(unit.numbers, f"{unit.source.path}: {outcome}")
+            elif isinstance(outcome, WorkerLostError):
+                yield unit, {}  # the next run takes the digest
             elif isinstance(outcome, Exception):
                 raise outcome
             else:
@@ -439,14 +487,22 @@ class _Work:
         return [*order, *digests.values()]
 
 
+def _name(source: Source) -> str:
+    return f"{source.path} ({source.part})" if source.part else str(source.path)
+
+
 def _write_results(plate: Plate, headers: Sequence[Header], *, plate_map: PlateMap | None) -> None:
     provenance = {"command": "ingest", "settings": SETTINGS, "files": len(headers)}
-    fields = fields_table(plate, headers)
-    results = {"fields": fields, "medium_drift": medium_drift(fields), "sources": sources_table(plate, headers)}
+    results = {"fields": fields_table(plate, headers), "sources": sources_table(plate, headers)}
     if any(header.source.tiles is not None for header in headers):
         results["seams"] = seams_table(plate, headers)
     if plate.fluorescence:
         results["registration"] = registration_table(plate, headers)
+    for name in results:
+        if has_result(plate.path, name):
+            # acquisitions that are archived elsewhere by now are still in the plate
+            results[name] = with_earlier(results[name], read_result(plate.path, name), plate, headers)
+    results["medium_drift"] = medium_drift(results["fields"])
     if plate_map is not None:
         results["layout"] = plate_map.to_dataset()
     for name, dataset in results.items():

@@ -52,52 +52,41 @@ class Estimate:
     free_bytes: int
 
 
-def estimate(headers: Sequence[Header], *, out: Path, shape_zyx: tuple[int, int, int], tomograms: int) -> Estimate:
-    """Measure the first slab of a few files and project it onto the plate.
+def estimate(headers: Sequence[Header], *, plate: Plate, tomograms: int) -> Estimate:
+    """Measure the middle of a few files and project it onto the plate.
 
     Parameters
     ----------
     headers
         Of the files that can be read.
-    out
-        Where the plate will be.
+    plate
+        As it will be.
     tomograms
         To be converted.
     """
-    voxels, stored, seconds = 0, 0, 0.0
+    samples = []
     step = max(1, len(headers) // _SAMPLED_FILES)
     for header in headers[::step][:_SAMPLED_FILES] if tomograms else []:
         try:
-            here = _measure(header, shape_zyx=shape_zyx)
-        except AcquisitionError:
+            samples.append(_measure(header, shape_zyx=plate.shape_zyx))
+        except (AcquisitionError, OSError):
             # conversion will say what is wrong with it
             continue
-        voxels, stored, seconds = voxels + here[0], stored + here[1], seconds + here[2]
-    raw = 2 * voxels
-    ratio = raw / stored if stored else 1.0
-    levels = [np.prod(level.shape, dtype=float) for level in volume_levels(shape_zyx)]
-    projections = 3 * sum(np.prod(level.shape, dtype=float) for level in projection_levels(shape_zyx))
-    one = 2 * (sum(levels) + projections) / ratio
+    voxels, stored = (sum(sample[place] for sample in samples) for place in (0, 1))
+    ratio = 2 * voxels / stored if stored else 1.0
+    levels = [np.prod(level.shape, dtype=float) for level in volume_levels(plate.shape_zyx)]
+    projection = sum(np.prod(level.shape, dtype=float) for level in projection_levels(plate.shape_zyx))
+    lit = len(plate.fluorescence) * float(np.mean([bool(header.channels) for header in headers])) if headers else 0.0
+    # fluorescence is as hard to compress as its camera's noise: nothing is promised for it
+    one = 2 * ((sum(levels) if plate.elsewhere is None else 0.0) + 3 * projection) / ratio + 2 * lit * projection
     return Estimate(
         tomograms=tomograms,
         raw_bytes=int(2 * levels[0] * tomograms),
         stored_bytes=int(one * tomograms),
         ratio=ratio,
-        seconds=seconds / voxels * levels[0] * tomograms if voxels else 0.0,
-        free_bytes=_free(out),
+        seconds=float(np.mean([sample[2] for sample in samples])) * tomograms if samples else 0.0,
+        free_bytes=_free(plate.path),
     )
-
-
-def check_space(headers: Sequence[Header], *, plate: Plate, tomograms: int) -> None:
-    """Refuse to begin what the disk cannot hold.
-
-    Raises
-    ------
-    NoSpaceError
-        The message says how much is needed and how much is free.
-    """
-    needed = estimate(headers, out=plate.path, shape_zyx=plate.shape_zyx, tomograms=tomograms)
-    refuse_if_too_large(needed, out=plate.path)
 
 
 def refuse_if_too_large(needed: Estimate, *, out: Path) -> None:
@@ -110,14 +99,26 @@ def refuse_if_too_large(needed: Estimate, *, out: Path) -> None:
 
 
 def _measure(header: Header, *, shape_zyx: tuple[int, int, int]) -> tuple[int, int, float]:
-    """Voxels, stored bytes and seconds of one slab of a file."""
+    """Voxels and stored bytes of a layer in the middle of a frame, and seconds of the whole frame.
+
+    The first and last slices are often not reconstructed, and would promise too much.
+    """
     level = volume_levels(shape_zyx)[0]
-    started = time.perf_counter()
+    depth = level.chunk[0]
+    reading, layer, seen = 0.0, np.zeros((0, *shape_zyx[1:]), dtype=np.uint16), 0
     with open_source(header.source) as acquisition:
-        slab = next(acquisition.slabs(header.frames[0])).counts[: level.chunk[0]]
+        slabs = acquisition.slabs(header.frames[0], depth=depth)
+        while seen <= shape_zyx[0] // 2:
+            started = time.perf_counter()
+            slab = next(slabs)
+            reading += time.perf_counter() - started
+            seen = slab.z + len(slab.counts)
+        layer = slab.counts[-depth:] if seen > shape_zyx[0] // 2 + depth else slab.counts[:depth]
+    started = time.perf_counter()
     sink = BytesIO()
-    ShardWriter(sink, shape=(len(slab), *shape_zyx[1:]), chunk=level.chunk).write_slab(0, slab)
-    return slab.size, len(sink.getvalue()), time.perf_counter() - started
+    ShardWriter(sink, shape=(len(layer), *shape_zyx[1:]), chunk=level.chunk).write_slab(0, layer)
+    writing = time.perf_counter() - started
+    return layer.size, len(sink.getvalue()), (reading / seen + writing / len(layer)) * shape_zyx[0]
 
 
 def _free(out: Path) -> int:

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,14 +151,18 @@ def inspect(
     manifest: Path | None = None,
     plate_map: PlateMap | None = None,
     file_format: FileFormat | None = None,
+    acquisition: int | None = None,
+    channel: str | None = None,
     threads: int = 8,
 ) -> Inspection:
     """Say what `ingest` would make of a folder; only names and headers are read, nothing is written.
 
     Parameters
     ----------
-    folder, manifest, file_format
+    folder, manifest, file_format, acquisition
         As of `discover`.
+    channel
+        Which channel of an OME-Zarr plate holds the refractive index.
     plate_map
         Compared with the wells imaged.
     threads
@@ -173,8 +177,8 @@ def inspect(
     """
     started = time.monotonic()
     folder = Path(folder)
-    found = find_acquisitions(folder, manifest=manifest, file_format=file_format)
-    headers = read_headers(found.sources, threads=threads)
+    found = find_acquisitions(folder, manifest=manifest, file_format=file_format, acquisition=acquisition)
+    headers = read_headers([replace(source, channel=channel) for source in found.sources], threads=threads)
     files = tuple(_file(header, folder=folder) for header in headers)
     blockers = list(dict.fromkeys(reason for _, reason in found.problems)) + _blockers(headers)
     wells = sorted({header.source.well for header in headers}, key=well_position)

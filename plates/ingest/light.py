@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -44,19 +45,30 @@ def add_fluorescence(plate: Plate, source: Source, acquisition: Acquisition, *, 
 def matching_stack(acquisition: Acquisition, frame: int) -> int | None:
     """Number of the fluorescence frame that belongs to a tomogram; None where there is none.
 
-    Fluorescence is often taken at every third tomogram only, and numbered for itself. Where times are known the
-    tomogram nearest in time has it, if it is near; without times equal numbers belong together.
+    Fluorescence is often taken at every third tomogram only, and numbered for itself. Where times are known, a
+    stack belongs to the tomogram nearest in time, if that is near, and of several such stacks the nearest is taken;
+    a stack or a tomogram whose own time is missing has no partner then. Without times of stacks or
+    tomograms equal numbers belong together.
     """
-    times = {
-        number: seconds for channel in acquisition.channels.values() for number, seconds in channel.times_s.items()
+    channels = acquisition.channels.values()
+    stacks = {
+        number: channel.times_s[number]
+        for channel in channels
+        for number in channel.frames
+        if math.isfinite(channel.times_s.get(number, math.nan))
     }
-    numbers = {number for channel in acquisition.channels.values() for number in channel.frames}
-    own = np.array([acquisition.times_s[number] for number in acquisition.frames])
-    if not times or not np.isfinite([*times.values(), *own]).all():
-        return frame if frame in numbers else None
-    reach = _NEAR * float(np.median(np.diff(np.sort(own)))) if len(own) > 1 else _ALONE_S
-    for number in sorted(numbers):
-        nearest = acquisition.frames[int(np.argmin(np.abs(own - times[number])))]
-        if nearest == frame and abs(acquisition.times_s[frame] - times[number]) <= reach:
-            return number
-    return None
+    own = {number: acquisition.times_s.get(number, math.nan) for number in acquisition.frames}
+    own = {number: seconds for number, seconds in own.items() if math.isfinite(seconds)}
+    # the first tomogram is at 0 s by definition: its time alone tells nothing of the others
+    if not stacks or len(own) < min(2, len(acquisition.frames)):
+        return frame if any(frame in channel.frames for channel in channels) else None
+    if frame not in own:
+        return None
+    seconds = np.array([*own.values()])
+    reach = _NEAR * float(np.median(np.diff(np.sort(seconds)))) if len(own) > 1 else _ALONE_S
+    away = {
+        number: abs(own[frame] - taken)
+        for number, taken in stacks.items()
+        if abs(own[frame] - taken) <= reach and [*own][int(np.argmin(np.abs(seconds - taken)))] == frame
+    }
+    return min(away, key=lambda number: (away[number], number), default=None)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("path", "well", "field", "timepoint")
 _VOXEL_COLUMNS = ("voxel_z_um", "voxel_y_um", "voxel_x_um")
+_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -77,49 +81,91 @@ class Source:
 
 
 def read_manifest(path: Path, *, folder: Path) -> list[Source]:
-    """Places given in a CSV table.
+    """Places given in a CSV table, whose cells are separated by commas, semicolons or tabs.
 
     Columns: path (from `folder`), well, field; where needed timepoint (0 where empty), part (which image of a
-    file with several), and voxel_z_um, voxel_y_um, voxel_x_um, all three or none.
+    file with several), and voxel_z_um, voxel_y_um, voxel_x_um, all three or none. Others are not used; capitals
+    in their names do not matter.
 
     Raises
     ------
     MissingInputError
         There is no such table.
     AcquisitionError
-        A line of it cannot be used; the message names it.
+        It is no UTF-8 text, a column is missing, or a line cannot be used; the message names it.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingInputError(f"{path}: there is no such manifest.")
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        table = csv.DictReader(handle)
-        missing = set(_COLUMNS[:3]) - set(table.fieldnames or ())
-        if missing:
+    text = _text(path)
+    head, _, _ = text.partition("\n")
+    separator = max(",;\t", key=lambda mark: len({*_names(head, mark)} & {*_COLUMNS}))
+    names = _names(head, separator)
+    missing = [column for column in _COLUMNS[:3] if column not in names]
+    if missing:
+        raise AcquisitionError(
+            f"{path}: the column {', '.join(missing)} is missing; the first line is {head.strip()[:_SHOWN]!r}. "
+            f"Expected {', '.join(_COLUMNS)} in it, separated by commas, semicolons or tabs."
+        )
+    sources = []
+    for line, cells in _lines(text, separator=separator, path=path):
+        where = f"{path}, line {line}"
+        if any(cell.strip() for cell in cells[len(names) :]):
             raise AcquisitionError(
-                f"{path}: the column {', '.join(sorted(missing))} is missing; expected the columns "
-                f"{', '.join(_COLUMNS)} in the first line"
+                f"{where}: it has {len(cells)} cells, but the first line names {len(names)} columns. Put a cell that "
+                f"holds {separator!r} in quotation marks; write numbers with a decimal point."
             )
-        return [_source(row, folder=folder, where=f"{path}, line {table.line_num}") for row in table]
+        row = dict(zip_longest(names, cells[: len(names)], fillvalue=""))
+        sources.append(_source(row, folder=folder, where=where))
+    return sources
 
 
-def _source(row: dict[str, str | None], *, folder: Path, where: str) -> Source:
-    file = folder / (row["path"] or "")
-    if not row["path"] or not file.exists():
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    encoding, kind = "utf-8-sig", "UTF-8 text (Latin-1, perhaps)"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding, kind = "utf-16", "UTF-16 text, though it starts so"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise AcquisitionError(f"{path}, line {line}: it is not {kind}. Save the manifest as 'CSV UTF-8'.") from error
+
+
+def _names(head: str, separator: str) -> list[str]:
+    return [name.strip().strip('"').strip().lower() for name in head.split(separator)]
+
+
+def _lines(text: str, *, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of each line below the first that is not blank."""
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        for number, cells in enumerate(table):
+            if number > 0 and any(cell.strip() for cell in cells):
+                yield table.line_num, cells
+    except csv.Error as error:
+        raise AcquisitionError(
+            f"{path}, line {table.line_num}: cannot be split into cells ({error}). Check its quotation marks."
+        ) from error
+
+
+def _source(row: dict[str, str], *, folder: Path, where: str) -> Source:
+    file = folder / row["path"].strip()
+    if not row["path"].strip() or not file.exists():
         raise AcquisitionError(f"{where}: {row['path']!r} is not a file in {folder}. Correct the path.")
     try:
         source = Source(
             path=file,
-            part=(row.get("part") or "").strip(),
-            well=well_name(row["well"] or ""),
-            field=int(row["field"] or ""),
-            timepoint=int(row.get("timepoint") or 0),
-            voxel_um=_voxel([row.get(column) or "" for column in _VOXEL_COLUMNS]),
+            part=row.get("part", "").strip(),
+            well=well_name(row["well"]),
+            field=int(row["field"]),
+            timepoint=int(row.get("timepoint", "").strip() or 0),
+            voxel_um=_voxel([row.get(column, "") for column in _VOXEL_COLUMNS]),
         )
     except ValueError as error:
         raise AcquisitionError(
             f"{where}: {error}. Expected a well such as A01, whole numbers from 0 for field and timepoint, and "
-            "all three voxel sizes in um or none."
+            "all three voxel sizes in um or none; numbers have a decimal point."
         ) from error
     if source.field < 0 or source.timepoint < 0:
         raise AcquisitionError(f"{where}: fields and timepoints count from 0.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import AcquisitionError, MissingInputError
-from .acquisition_name import AcquisitionName, parse_export, parse_name, stem, well_name
+from .acquisition_name import AcquisitionName, Kind, parse_export, parse_name, stem, well_name
 from .manifest import Source, read_manifest
 
 __all__ = ["Discovery", "FileFormat", "Source", "discover", "find_acquisitions", "parse_name", "well_name"]
@@ -33,8 +33,9 @@ class Discovery:
     Attributes
     ----------
     sources
-        By well, field and timepoint. Positions of a well become fields 0, 1, ... in their order; single
-        frames become timepoints in their order over the whole plate, so that one missing leaves a gap.
+        By well, field and timepoint. Positions become fields 0, 1, ... in their order: over the whole plate
+        where its wells share the numbers, else within the well. Single frames become timepoints in their
+        order over the whole plate. So one that is missing leaves a gap, and may come later.
     problems
         Files that cannot be placed, and why.
     left_out
@@ -59,8 +60,8 @@ def discover(
     ----------
     folder
         Searched with all folders below it for ``.TCF`` files, TIFF files and OME-Zarr plates, whatever the
-        case of the ending. Nothing inside an OME-Zarr folder is looked at, and plates that tomoscreen made
-        are left out.
+        case of the ending. Links are followed. Nothing inside an OME-Zarr folder is looked at, and plates that
+        tomoscreen made are left out.
     manifest
         CSV with the columns path (from `folder`), well, field and, where needed, timepoint, part and voxel
         sizes; the files it lists are placed by it, the others by their names or their own metadata.
@@ -100,11 +101,13 @@ def find_acquisitions(
 ) -> Discovery:
     """Find the acquisitions below a folder, and say what is wrong instead of stopping at it; see `discover`."""
     folder = Path(folder)
+    if folder.is_file():
+        raise MissingInputError(f"{folder}: is a file. Give the folder that holds it.")
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: there is no such folder of acquisitions.")
     sources = read_manifest(manifest, folder=folder) if manifest is not None else []
     listed = {source.path.resolve() for source in sources}
-    candidates = _Candidates(acquisition=acquisition)
+    candidates = _Candidates(acquisition=acquisition, listed=[source.path for source in sources])
     for path in [folder] if _is_zarr(folder) else _walk(folder):
         if path.resolve() not in listed:
             candidates.add(path, file_format=file_format)
@@ -122,13 +125,25 @@ def find_acquisitions(
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files and OME-Zarr folders, without what file systems and unfinished copies leave behind (._x, x.partial)."""
-    for parent, folders, files in os.walk(folder):
+    """Files and OME-Zarr folders, without what file systems leave behind (._x); links are followed.
+
+    A folder to which several links lead is searched once, so that a link to a folder above ends; and a file is
+    taken once under each name that it has.
+    """
+    searched = {folder.resolve()}
+    taken: set[tuple[Path, str]] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
         here = Path(parent)
         stores = [name for name in folders if _is_zarr(here / name)]
-        folders[:] = sorted(name for name in folders if name not in stores and not name.startswith("."))
-        for name in sorted([*stores, *files]):
-            if not name.startswith(".") and (here / name).exists():
+        below = []
+        for name in sorted(name for name in folders if name not in stores and not name.startswith(".")):
+            if (real := (here / name).resolve()) not in searched:
+                searched.add(real)
+                below.append(name)
+        folders[:] = below
+        for name in sorted(name for name in [*stores, *files] if not name.startswith(".")):
+            if (known := ((here / name).resolve(), name)) not in taken:
+                taken.add(known)
                 yield here / name
 
 
@@ -141,19 +156,23 @@ def _is_zarr(folder: Path) -> bool:
 class _Candidates:
     """Files sorted by what can be said of each on its own."""
 
-    def __init__(self, *, acquisition: int | None) -> None:
+    def __init__(self, *, acquisition: int | None, listed: Sequence[Path]) -> None:
         self._acquisition = acquisition
         self.named: dict[Path, AcquisitionName] = {}
         self.placed: list[Source] = []
         self.problems: list[tuple[Path, str]] = []
         self.left_out: list[tuple[Path, str]] = []
         self._fluorescence: dict[Path, str] = {}
-        self._exported: set[str] = set()
+        # of tomograms that a manifest places, the fluorescence is read with them as well
+        self._exported = {stem(path) for path in listed}
 
     def add(self, path: Path, *, file_format: FileFormat | None) -> None:
         """Sort one file in; files of no known ending are passed over."""
         own = _format(path)
         if own is None:
+            return
+        if not path.exists():
+            self.left_out.append((path, "a link to a file that is not there"))
             return
         if file_format is not None and own != file_format:
             self.left_out.append((path, f"it is not of the format asked for ({file_format})"))
@@ -247,6 +266,7 @@ def _place(named: dict[Path, AcquisitionName], *, problems: list[tuple[Path, str
     wells: dict[str, list[tuple[Path, AcquisitionName]]] = defaultdict(list)
     for path, name in named.items():
         wells[name.well].append((path, name))
+    common = {kind: _common_positions(named.values(), kind=kind) for kind in {name.kind for name in named.values()}}
     orders = sorted({name.order for name in named.values() if name.kind == "single frames"})
     sources = []
     for well, members in wells.items():
@@ -256,7 +276,7 @@ def _place(named: dict[Path, AcquisitionName], *, problems: list[tuple[Path, str
             reason = f"well {well} has a {first.kind} file ({first_path}) and a {other[1].kind} file ({other[0]}). "
             problems += [(path, reason + _REMEDY) for path, _ in members]
             continue
-        positions = sorted({name.position for _, name in members})
+        positions = common[first.kind] or sorted({name.position for _, name in members})
         placed = [
             Source(
                 path=path,
@@ -270,6 +290,23 @@ def _place(named: dict[Path, AcquisitionName], *, problems: list[tuple[Path, str
         _check_order(placed, problems=problems)
         sources += placed
     return sources
+
+
+def _common_positions(names: Iterable[AcquisitionName], *, kind: Kind) -> list[int]:
+    """Numbers of positions that mean the same in every well, ascending; empty where they count through the plate.
+
+    Counted in each well, the numbers recur from well to well, and the plate has hardly more of them than its
+    fullest well. Counted through the plate (A1 has 1 to 4, A2 has 5 to 8), no two wells share one, and two full
+    wells have twice as many as one.
+    """
+    wells: dict[str, set[int]] = defaultdict(set)
+    for name in names:
+        if name.kind == kind:
+            wells[name.well].add(name.position)
+    positions = sorted(set().union(*wells.values()))
+    shared = len(positions) < sum(len(own) for own in wells.values())
+    fullest = max(len(own) for own in wells.values())
+    return positions if shared and len(positions) < 2 * fullest else []
 
 
 def _check_order(sources: Sequence[Source], *, problems: list[tuple[Path, str]]) -> None:
@@ -299,7 +336,8 @@ def _distinct(sources: Sequence[Source], *, problems: list[tuple[Path, str]]) ->
         remedy = _REMEDY
         if _format(first.path) != _format(source.path) and stem(first.path) == stem(source.path):
             remedy = (
-                f"They are one acquisition in two formats: remove one, or choose by --format {_format(first.path)}."
+                f"They are one acquisition in two formats: remove one, or choose one by --format {_format(first.path)} "
+                "(or `format` in screen.toml)."
             )
         problems.append(
             (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,26 @@ def tiff_sources(path: Path) -> list[Source]:
             )
             for identifier in here
         ]
+
+
+def side_files(path: Path) -> list[Path]:
+    """Files whose content becomes part of an acquisition besides the file itself: the fluorescence of an export.
+
+    Only folders are listed; nothing is opened and nothing is refused. Empty for any other file.
+    """
+    tomogram = parse_export(path)
+    if tomogram is None or tomogram.content != "tomogram":
+        return []
+    found = []
+    for folder in (path.parent, path.parent / tomogram.stem):
+        # the whole plate may lie in this folder: only names that fit are parsed and sorted
+        for file in sorted(folder.glob(f"{escape(tomogram.stem)}_*")) if folder.is_dir() else ():
+            export = parse_export(file)
+            if export is None or export.content != "fluorescence" or export.channel == "":
+                continue
+            if export.stem == tomogram.stem and export.frame == tomogram.frame:
+                found.append(file)
+    return found
 
 
 def check_tomogram(path: Path) -> None:
@@ -229,20 +250,13 @@ class TiffAcquisition:
 
 def _exported_channels(path: Path) -> dict[str, Path]:
     """Fluorescence that the software exported with a tomogram, by channel."""
-    tomogram = parse_export(path)
-    if tomogram is None:
-        return {}
     found: dict[str, Path] = {}
-    for folder in (path.parent, path.parent / tomogram.stem):
-        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-            name = parse_export(file)
-            if name is None or name.content != "fluorescence" or name.channel == "":
-                continue
-            if name.stem != tomogram.stem or name.frame != tomogram.frame:
-                continue
-            if name.channel in found:
-                raise AcquisitionError(
-                    f"{found[name.channel]} and {file} are both {name.channel} of {path}. Remove one of them."
-                )
-            found[name.channel] = file
+    for file in side_files(path):
+        export = parse_export(file)
+        assert export is not None  # it was found by its name
+        if export.channel in found:
+            raise AcquisitionError(
+                f"{found[export.channel]} and {file} are both {export.channel} of {path}. Remove one of them."
+            )
+        found[export.channel] = file
     return dict(sorted(found.items()))

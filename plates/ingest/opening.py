@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import AcquisitionError
-from .acquisition import Acquisition, Slab, open_acquisition
+from .acquisition import Acquisition, FluorescenceChannel, FluorescenceTransform, Slab, open_acquisition
 from .manifest import Source
 from .ome_tiff import open_tiff
 
@@ -18,10 +19,13 @@ from .ome_tiff import open_tiff
 def open_source(source: Source) -> Iterator[Acquisition]:
     """Open a source with what a manifest or the other sources say of it; raises as `open_acquisition`."""
     if source.tiles is not None:
-        from ..stitching import open_mosaic
+        from ..stitching import stitch
 
-        with open_mosaic(source.tiles.paths, convention=source.tiles.stage) as mosaic:
-            yield fitted(mosaic, shape_zyx=source.tiles.shape_zyx)
+        with ExitStack() as stack:
+            # as they are opened on their own: what a manifest or a person says of the source holds for each
+            alone = [replace(source, path=path, tiles=None) for path in source.tiles.paths]
+            tiles = [stack.enter_context(open_source(tile)) for tile in alone]
+            yield fitted(stitch(tiles, convention=source.tiles.stage), shape_zyx=source.tiles.shape_zyx)
     elif source.voxel_um is None:
         with open_acquisition(source.path, part=source.part, channel=source.channel) as acquisition:
             yield acquisition
@@ -36,12 +40,26 @@ def open_source(source: Source) -> Iterator[Acquisition]:
 
 
 def fitted(acquisition: Acquisition, *, shape_zyx: tuple[int, int, int]) -> Acquisition:
-    """Cut or fill a wide field at its far edges: registration makes each a few voxels larger or smaller."""
-    return acquisition if acquisition.shape_zyx == shape_zyx else _Fitted(acquisition, shape_zyx)
+    """A wide field, or a lone position, on the canvas that all fields of a plate share; it has no fluorescence.
+
+    Raises
+    ------
+    AcquisitionError
+        It is larger than the canvas: nothing is cut.
+    """
+    if any(have > room for have, room in zip(acquisition.shape_zyx, shape_zyx, strict=True)):
+        raise AcquisitionError(
+            f"{acquisition.path}: its tiles as registered make a field of {acquisition.shape_zyx} voxels (z, y, x), "
+            f"those of the plate have {shape_zyx}. The stage is further off than stitching allows for: convert "
+            "the positions into another plate, without stitching."
+        )
+    return _Fitted(acquisition, shape_zyx)
 
 
 class _Fitted:
-    """An acquisition on a canvas of a given shape; what it does not cover is missing (0)."""
+    """An acquisition on a canvas at least as large; what it does not cover is missing (0)."""
+
+    channels: Mapping[str, FluorescenceChannel]
 
     def __init__(self, acquisition: Acquisition, shape_zyx: tuple[int, int, int]) -> None:
         self._acquisition = acquisition
@@ -54,8 +72,9 @@ class _Fitted:
         self.recorded = acquisition.recorded
         self.medium_index = acquisition.medium_index
         self.position_mm = acquisition.position_mm
-        self.channels = acquisition.channels
-        self.fluorescence_transform = acquisition.fluorescence_transform
+        # a lone position on the canvas of wide fields, which have none
+        self.channels = {}
+        self.fluorescence_transform = FluorescenceTransform()
         self.format, self.stored = acquisition.format, acquisition.stored
         self.seams = getattr(acquisition, "seams", ())
 
@@ -66,16 +85,16 @@ class _Fitted:
         slices, *canvas = self.shape_zyx
         end = 0
         for slab in self._acquisition.slabs(frame, depth=depth):
-            counts = slab.counts[: max(0, slices - slab.z)]
-            if len(counts) == 0:
-                continue
-            height, width = (min(have, want) for have, want in zip(counts.shape[1:], canvas, strict=True))
-            placed = np.zeros((len(counts), *canvas), dtype=np.uint16)
-            placed[:, :height, :width] = counts[:, :height, :width]
-            end = slab.z + len(counts)
+            placed = np.zeros((len(slab.counts), *canvas), dtype=np.uint16)
+            height, width = slab.counts.shape[1:]
+            placed[:, :height, :width] = slab.counts
+            end = slab.z + len(placed)
             yield Slab(z=slab.z, counts=placed, nonfinite=slab.nonfinite)
         if end < slices:
             yield Slab(z=end, counts=np.zeros((slices - end, *canvas), dtype=np.uint16), nonfinite=0)
 
     def read_fluorescence(self, channel: str, *, frame: int) -> np.ndarray:
-        return self._acquisition.read_fluorescence(channel, frame=frame)
+        raise AcquisitionError(
+            f"{self.path}: fluorescence {channel!r} (frame {frame}) of a wide field was asked for, but only tomograms "
+            "are stitched. Convert the positions as fields of their own to keep their fluorescence."
+        )

@@ -93,6 +93,10 @@ def read_header(source: Source) -> Header:
             )
     except AcquisitionError as error:
         return Header(source=source, problem=str(error))
+    except OSError as error:
+        why = error.strerror or error
+        problem = f"{source.path}: cannot be read: {why}. Check the file and the drive, then run again."
+        return Header(source=source, problem=problem)
 
 
 def read_headers(sources: Sequence[Source], *, threads: int = 8) -> list[Header]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import fields as attributes
 from datetime import timedelta
@@ -13,7 +12,7 @@ import numpy as np
 from ..projections import SPECIFIC_INCREMENT, FieldStatistics
 from ..store import Plate
 from .survey import Header, measured_hours
-from .units import Digest, Frames
+from .units import Digest, Frames, read_record
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -73,9 +72,8 @@ def fields_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
             index = (*here, source.timepoint + number)
             if header.recorded is not None and np.isfinite(seconds.get(number, np.nan)):
                 acquired[index] = np.datetime64(header.recorded + timedelta(seconds=seconds[number]))
-            try:
-                record = json.loads(Frames(plate, source, header.frames).marker(number).read_text())
-            except FileNotFoundError:
+            record = read_record(Frames(plate, source, header.frames).marker(number))
+            if not record:
                 status[index] = FAILED
                 continue
             for name, table in values.items():
@@ -112,10 +110,7 @@ def sources_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
     rows = []
     for header in headers:
         source = header.source
-        try:
-            digest = json.loads(Digest(plate, source).record.read_text())
-        except (FileNotFoundError, ValueError):
-            digest = {}
+        digest = read_record(Digest(plate, source).record)
         recorded = header.recorded.isoformat(sep=" ", timespec="milliseconds") if header.recorded else ""
         rows.append(
             {
@@ -153,9 +148,8 @@ def registration_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
     wells = {well: row for row, well in enumerate(plate.wells)}
     for header in headers:
         for number in header.frames:
-            try:
-                record = json.loads(Frames(plate, header.source, header.frames).marker(number).read_text())
-            except FileNotFoundError:
+            record = read_record(Frames(plate, header.source, header.frames).marker(number))
+            if not record:
                 continue
             found = record["fluorescence"]
             if not found:
@@ -181,6 +175,33 @@ def registration_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
     )
 
 
+def with_earlier(new: xr.Dataset, earlier: xr.Dataset, plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
+    """A result completed by what an earlier run said of wells, fields and timepoints that have no source today."""
+    here = {(header.source.well, header.source.field) for header in headers}
+    if "source" in earlier.dims or "seam" in earlier.dims:
+        (row,) = earlier.dims
+        places = zip(earlier["well"].values, earlier["field"].values, strict=True) if earlier.sizes[row] else ()
+        kept = [number for number, place in enumerate(places) if (str(place[0]), int(place[1])) not in here]
+        parts = {name: (row, _rows(new, earlier.isel({row: kept}), name), new[name].attrs) for name in new.data_vars}
+        return type(new)(parts, coords={row: np.arange(new.sizes[row] + len(kept))}, attrs=new.attrs)
+    result = new.copy(deep=True)
+    for well in (str(name) for name in earlier["well"].values):
+        for field in (int(number) for number in earlier["field"].values):
+            if (well, field) in here or well not in plate.wells or field >= plate.fields:
+                continue
+            place = {"well": well, "field": field, "timepoint": earlier["timepoint"].values}
+            for name in result.data_vars:
+                if name in earlier:
+                    result[name].loc[place] = earlier[name].sel(place).values
+    return result
+
+
+def _rows(new: xr.Dataset, kept: xr.Dataset, name: Any) -> np.ndarray:
+    if name not in kept or kept.sizes[next(iter(kept.dims))] == 0:
+        return np.asarray(new[name].values)
+    return np.concatenate([new[name].values, kept[name].values])
+
+
 def seams_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
     """One row a seam of the stitched fields: its tiles, and how well they fit at the field's first frame."""
     import xarray as xr
@@ -188,9 +209,8 @@ def seams_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
     rows: list[dict[str, Any]] = []
     for header in headers:
         for number in header.frames:
-            try:
-                record = json.loads(Frames(plate, header.source, header.frames).marker(number).read_text())
-            except FileNotFoundError:
+            record = read_record(Frames(plate, header.source, header.frames).marker(number))
+            if not record:
                 continue
             for seam in record["seams"]:
                 place = {"well": header.source.well, "field": header.source.field}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,17 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import AcquisitionError, StoreError
+from ..errors import AcquisitionError, StoreError, TomoscreenError
 from ..files import file_size, remove, write_durable
 from ..levels import volume_levels
 from ..store import Plate
 from .acquisition import Acquisition
 from .light import add_fluorescence
 from .manifest import Source
+from .ome_tiff import side_files
 from .opening import open_source
 
 # Raised whenever what conversion stores for the same file changes: everything is then converted again.
-SETTINGS = 2
+SETTINGS = 3
 # A tomogram with more voxels than this that are no number is refused.
 MAX_NONFINITE_SHARE = 0.01
 
@@ -40,8 +42,8 @@ class Frames:
 
     def marker(self, number: int) -> Path:
         """Record of a finished frame, beside the store, so that a copied plate carries no state."""
-        name = f"{self.source.well}_{self.source.field}_{self.source.timepoint + number}.json"
-        return progress_folder(self.plate.path) / name
+        name = f"{self.source.field}_{self.source.timepoint + number}.json"
+        return progress_folder(self.plate.path) / self.source.well / name
 
     def failure(self, number: int) -> Path:
         """Record of why a frame failed."""
@@ -58,8 +60,8 @@ class Digest:
     @property
     def record(self) -> Path:
         """Where the digest is kept, beside the store."""
-        name = f"{self.source.well}_{self.source.field}_{self.source.timepoint}.source.json"
-        return progress_folder(self.plate.path) / name
+        name = f"{self.source.field}_{self.source.timepoint}.source.json"
+        return progress_folder(self.plate.path) / self.source.well / name
 
 
 def progress_folder(plate_path: Path) -> Path:
@@ -80,11 +82,13 @@ def convert_frames(unit: Frames) -> dict[int, str]:
     dict
         Frame -> why it failed; the others are converted.
     """
-    fingerprint = source_fingerprint(unit.source)
     problems: dict[int, str] = {}
     for number in unit.numbers:
         forget(unit, number)
+        # and what a killed run wrote before it could leave a record
+        delete_images(unit, number)
     try:
+        fingerprint = source_fingerprint(unit.source)
         with open_source(unit.source) as acquisition:
             for number in unit.numbers:
                 try:
@@ -100,17 +104,35 @@ def convert_frames(unit: Frames) -> dict[int, str]:
                     continue
                 marker = {"source": str(unit.source.path), "frame": number, "fingerprint": fingerprint, **record}
                 write_durable(unit.marker(number), json.dumps(marker, indent=1).encode())
-    except AcquisitionError as error:
+    except (AcquisitionError, OSError) as error:
+        problem = told(error, unit.source)
         # of a file that fails as a whole, what was not converted by then
-        problems.update({number: str(error) for number in unit.numbers if not file_size(unit.marker(number))})
+        for number in unit.numbers:
+            if not file_size(unit.marker(number)):
+                delete_images(unit, number)
+                problems.setdefault(number, problem)
     return problems
+
+
+def told(error: Exception, source: Source) -> str:
+    """What went wrong with one source, in a sentence; raises again what is wrong with the disk they all share."""
+    if isinstance(error, TomoscreenError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        raise error
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{source.path}: cannot be read: {reason}. Check the file and the drive, then run again."
 
 
 def take_digest(unit: Digest) -> dict[int, str]:
     """Record a source's SHA-256, for those who ask later which file the numbers came from."""
-    fingerprint = source_fingerprint(unit.source)
-    record = {**fingerprint, "sha256": source_sha256(unit.source)}
-    write_durable(unit.record, json.dumps(record, indent=1).encode())
+    try:
+        state, digest = _state(unit.source), source_sha256(unit.source)
+    except OSError as error:
+        # conversion says what is wrong with the file; the next run takes the digest
+        told(error, unit.source)
+        return {}
+    write_durable(unit.record, json.dumps({**state, "sha256": digest}, indent=1).encode())
     return {}
 
 
@@ -123,6 +145,8 @@ def why_convert(unit: Frames, number: int, *, fingerprint: dict[str, Any]) -> st
         return ""
     except (ValueError, KeyError, TypeError):
         return "its record of completion is damaged"
+    if marker.get("frame") != number:
+        return "it was another frame of its file"
     if recorded != fingerprint:
         changed = [key for key in fingerprint if recorded.get(key) != fingerprint[key]]
         return f"changed since it was converted: {', '.join(changed)}"
@@ -132,22 +156,35 @@ def why_convert(unit: Frames, number: int, *, fingerprint: dict[str, Any]) -> st
     return None
 
 
-def has_digest(unit: Digest, *, fingerprint: dict[str, Any]) -> bool:
-    """Whether the digest of the file as it is now was taken."""
+def has_digest(unit: Digest) -> bool:
+    """Whether the digest of the source as it is now was taken."""
+    recorded = read_record(unit.record)
+    return "sha256" in recorded and all(recorded.get(key) == value for key, value in _state(unit.source).items())
+
+
+def recorded_frames(unit: Frames) -> list[int]:
+    """Frames of this source, by its name, that have a record; also those that the file no longer has."""
+    found = []
+    for number in range(unit.plate.timepoints - unit.source.timepoint):
+        recorded = read_record(unit.marker(number)).get("fingerprint", {})
+        if (recorded.get("name"), recorded.get("part")) == (unit.source.path.name, unit.source.part):
+            found.append(number)
+    return found
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """A record of progress; empty where there is none, or a damaged one."""
     try:
-        recorded = json.loads(unit.record.read_text())
+        record = json.loads(file.read_text())
     except (FileNotFoundError, ValueError):
-        return False
-    return "sha256" in recorded and all(recorded.get(key) == value for key, value in fingerprint.items())
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def forget(unit: Frames, number: int) -> None:
     """Remove a frame's records, then the images they vouched for."""
     marker = unit.marker(number)
-    try:
-        images = [unit.plate.path.parent / name for name in json.loads(marker.read_text())["bytes"]]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        images = []
+    images = [unit.plate.path.parent / name for name in read_record(marker).get("bytes", {})]
     marker.unlink(missing_ok=True)
     unit.failure(number).unlink(missing_ok=True)
     for image in images:
@@ -158,7 +195,10 @@ def delete_images(unit: Frames, number: int) -> None:
     """Remove whatever was written of a frame."""
     source, plate = unit.source, unit.plate
     place = {"field": source.field, "timepoint": source.timepoint + number}
-    for file in (*plate.field_files(source.well, **place), *plate.fluorescence_files(source.well, **place)):
+    if source.well not in plate.wells or source.field >= plate.fields:
+        return
+    files = (plate.field_files, plate.fluorescence_files, plate.label_files)
+    for file in (file for listed in files for file in listed(source.well, **place)):
         remove(file)
 
 
@@ -170,17 +210,23 @@ def record_failure(unit: Frames, number: int, problem: str) -> None:
 
 def source_fingerprint(source: Source) -> dict[str, Any]:
     """What tells that a source changed without reading it: names, sizes and times of its files."""
+    return {
+        **_state(source),
+        "channel": source.channel,
+        "fluorescence": source.fluorescence,
+        "settings": SETTINGS,
+    }
+
+
+def _state(source: Source) -> dict[str, Any]:
     files = _files(source)
     states = [file.stat() for file in files]
     return {
         "name": source.path.name,
         "part": source.part,
-        "channel": source.channel,
-        "fluorescence": source.fluorescence,
         "files": len(files),
         "size": sum(state.st_size for state in states),
         "modified": max((state.st_mtime_ns for state in states), default=0),
-        "settings": SETTINGS,
     }
 
 
@@ -196,10 +242,10 @@ def source_sha256(source: Source) -> str:
 
 
 def _files(source: Source) -> list[Path]:
-    if source.tiles is not None:
+    if source.tiles is not None and not source.part:
         return list(source.tiles.paths)
     if source.path.is_file():
-        return [source.path]
+        return [source.path, *side_files(source.path)]
     root = source.path / source.part
     return sorted(Path(folder) / name for folder, _, names in os.walk(root) for name in names)
 
@@ -237,7 +283,7 @@ def _convert_frame(unit: Frames, number: int, *, acquisition: Acquisition) -> di
     # fluorescence that fails takes the frame with it: half a frame would look whole
     light = add_fluorescence(plate, source, acquisition, frame=number)
     if light:
-        files = [*files, *plate.fluorescence_files(source.well, **place)]
+        files = [*files, *(file for file in plate.fluorescence_files(source.well, **place) if file_size(file))]
     return {
         "timepoint": place["timepoint"],
         "fluorescence": light,

@@ -19,10 +19,10 @@ from models.datasets import (
     split_wells,
     well_groups,
 )
+from plates.creation import create_plate
 from plates.errors import SettingsError
 from plates.results import write_result
 from plates.states import STATES
-from plates.store import create_plate
 from tests.models.made_patches import MEDIUM, make_patches
 
 HEADER = "plate,well,field,timepoint,y_um,x_um,state"

@@ -12,6 +12,7 @@ from plates.ingest.convert import ingest
 from plates.ingest.inspection import Gap, inspect
 from plates.layout import PlateMap
 from tests.plates.acquisitions import SHAPE, VOXEL_UM, tomogram, write_folder, write_one
+from tests.plates.foreign_plates import write_with
 from tests.plates.tiffs import write_imagej, write_ome, write_pages, write_plate
 
 NAME = "260314.092653.e.009.g.{}.T001P0{}{}"
@@ -133,6 +134,21 @@ def test_the_json_says_everything_in_plain_types(tmp_path: Path) -> None:
         *("schema", "ingestible", "folder", "files", "rows", "columns", "fields", "timepoints", "gaps", "geometries"),
         *("blockers", "warnings", "unplaced", "left_out", "total_bytes", "seconds"),
     }
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated class Scaler")  # within ome-zarr-py
+def test_a_run_and_a_channel_of_a_plate_are_chosen_as_for_ingest(tmp_path: Path) -> None:
+    plate = tmp_path / "theirs.zarr"
+    write_with("ome-zarr-py 0.4", plate, {"A/1/0": tomogram(1), "A/1/1": tomogram(2)}, voxel_um=VOXEL_UM)
+    attributes = json.loads((plate / "A/1/.zattrs").read_text())
+    for run, image in enumerate(attributes["well"]["images"]):
+        image["acquisition"] = run
+    (plate / "A/1/.zattrs").write_text(json.dumps(attributes))
+    refused = inspect(plate)
+    assert any("Choose one" in reason for reason in refused.blockers)
+    found = inspect(plate, acquisition=1, channel="0")
+    assert [(file.part, file.field, file.problem) for file in found.files] == [("A/1/1", 0, "")]
+    assert not inspect(plate, acquisition=1, channel="nothing").ingestible
 
 
 def test_an_empty_folder_is_understood_as_such_and_none_is_an_error(tmp_path: Path) -> None:

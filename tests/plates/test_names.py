@@ -129,6 +129,71 @@ def test_positions_become_fields_and_debris_is_ignored(tmp_path: Path) -> None:
     assert placed(tmp_path) == [("A02", 0, 0), ("A02", 1, 0), ("A10", 0, 0), ("B01", 0, 0)]
 
 
+def time_lapses(positions: dict[str, str]) -> list[str]:
+    """File names of a plate; {"A1": "1 2"} = its positions 1 and 2."""
+    return [
+        f"230510.1747{number:02d}.e.001.g.{well}.T001P{int(position):02d}.TCF"
+        for well, numbers in positions.items()
+        for number, position in enumerate(numbers.split())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("positions", "fields"),
+    [
+        # counted in each well: what is missing in one well is no reason to count on
+        ({"A1": "1 2 3 4", "A2": "2 3 4", "A3": "1 4"}, {"A01": [0, 1, 2, 3], "A02": [1, 2, 3], "A03": [0, 3]}),
+        ({"A1": "5 6", "A2": "6"}, {"A01": [0, 1], "A02": [1]}),
+        ({"A1": "1", "A2": "1"}, {"A01": [0], "A02": [0]}),
+        # counted through the plate
+        ({"A1": "1", "A2": "2", "A3": "3"}, {"A01": [0], "A02": [0], "A03": [0]}),
+        ({"A1": "1 2 3 4", "A2": "5 6"}, {"A01": [0, 1, 2, 3], "A02": [0, 1]}),
+        # counted through each half of the plate
+        ({"A1": "1 2", "A2": "3 4", "B1": "1 2", "B2": "3 4"}, {well: [0, 1] for well in ("A01", "A02", "B01", "B02")}),
+    ],
+)
+def test_positions_are_counted_in_the_well_or_through_the_plate(
+    tmp_path: Path, positions: dict[str, str], fields: dict[str, list[int]]
+) -> None:
+    touch(tmp_path, *time_lapses(positions))
+    found: dict[str, list[int]] = {}
+    for source in discover(tmp_path):
+        found.setdefault(source.well, []).append(source.field)
+    assert found == fields
+
+
+def test_a_position_that_comes_later_moves_no_other(tmp_path: Path) -> None:
+    names = time_lapses({f"A{column}": "1 2 3 4" for column in (1, 2, 3)})
+    late = {name for name in names if "A2.T001P01" in name or "A3.T001P03" in name}
+    touch(tmp_path, *(name for name in names if name not in late))
+    before = {source.path: source.field for source in discover(tmp_path)}
+    touch(tmp_path, *late)
+    after = {source.path: source.field for source in discover(tmp_path)}
+    assert before.items() <= after.items()
+    assert sorted(after.values()) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_links_to_files_and_folders_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    kept = touch(tmp_path / "archive", *time_lapses({"A1": "1", "A2": "1", "A3": "1"}))
+    files = sorted(kept.iterdir())
+    folder = tmp_path / "plate"
+    (folder / "acquisition").mkdir(parents=True)
+    (kept / "one").mkdir()
+    files[0].rename(kept / "one" / files[0].name)
+    (folder / "one").symlink_to(kept / "one")
+    (folder / "one again").symlink_to(kept / "one")
+    (folder / "round").symlink_to(folder)
+    (kept / "one" / "back").symlink_to(folder)
+    (folder / files[1].name).symlink_to(files[1])
+    (folder / "acquisition" / files[1].name).symlink_to(files[1])
+    (folder / files[2].name).symlink_to(files[2])
+    files[2].unlink()
+    found = find_acquisitions(folder)
+    assert [source.well for source in found.sources] == ["A01", "A02"]
+    assert found.problems == ()
+    assert found.left_out == ((folder / files[2].name, "a link to a file that is not there"),)
+
+
 def test_single_frame_files_become_timepoints_and_a_missing_one_leaves_a_gap(tmp_path: Path) -> None:
     touch(
         tmp_path,
@@ -203,7 +268,10 @@ def test_formats_may_be_mixed_in_one_folder(tmp_path: Path) -> None:
 
 def test_one_acquisition_in_two_formats_is_asked_about(tmp_path: Path) -> None:
     touch(tmp_path, "260314.100000.e.001.g.A1.T001P01.TCF", "260314.100000.e.001.g.A1.T001P01_HT3D_0.00.TIFF")
-    with pytest.raises(AcquisitionError, match=r"both well A01.*two formats: remove one, or choose by --format tcf"):
+    with pytest.raises(
+        AcquisitionError,
+        match=r"both well A01.*two formats: remove one, or choose one by --format tcf \(or `format` in screen",
+    ):
         discover(tmp_path)
     chosen = discover(tmp_path, file_format="tiff")
     assert [source.path.suffix for source in chosen] == [".TIFF"]
@@ -236,6 +304,13 @@ def test_fluorescence_exported_with_its_tomogram_is_no_file_of_its_own(tmp_path:
     found = find_acquisitions(tmp_path)
     assert [source.path.name for source in found.sources] == [f"{name}_HT3D_0.00.TIFF"]
     assert found.left_out == ()
+
+
+def test_fluorescence_of_a_tomogram_that_a_manifest_places_is_not_left_out(tmp_path: Path) -> None:
+    write_imagej(tmp_path / "cell 7_HT3D_0.00.TIFF", tomogram(1))
+    write_imagej(tmp_path / "cell 7_FL3D_CH0_0.00.TIFF", tomogram(2))
+    (tmp_path / "m.csv").write_text("path,well,field\ncell 7_HT3D_0.00.TIFF,A1,0\n")
+    assert find_acquisitions(tmp_path, manifest=tmp_path / "m.csv").left_out == ()
 
 
 def test_a_tomogram_without_a_well_is_a_problem_not_left_out(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from ome_zarr.reader import Reader
 from ome_zarr_models.v05 import HCS, Image
 
 from plates import ngff
+from plates.creation import create_plate
 from plates.errors import StoreError
-from plates.store import Plate, create_plate
+from plates.store import Plate
 
 SHAPE = (5, 96, 128)
 

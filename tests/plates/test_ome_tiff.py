@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from plates.errors import AcquisitionError
 from plates.ingest.acquisition import open_acquisition, read_frame
-from plates.ingest.ome_tiff import open_tiff, tiff_sources
+from plates.ingest.ome_tiff import open_tiff, side_files, tiff_sources
 from tests.plates.acquisitions import SHAPE, VOXEL_UM, tomogram
 from tests.plates.tiffs import (
     ACQUISITION,
@@ -167,6 +167,38 @@ def test_pages_of_an_export_are_counted_whatever_its_header_says(tmp_path: Path)
         assert acquisition.channels["CH1"].shape_zyx == (3, *SHAPE[1:])
         assert np.array_equal(acquisition.read_fluorescence("CH0", frame=0), stain)
         assert np.array_equal(read_frame(acquisition, 0)[0], tomogram(1))
+
+
+def test_the_fluorescence_files_of_an_export_are_told_in_a_fixed_order(tmp_path: Path) -> None:
+    other = ACQUISITION.replace("TP01", "TP02")
+    names = [
+        f"{ACQUISITION}_FL3D_CH10_0.00.TIFF",
+        f"{ACQUISITION}_FL3D_CH1_0.00.TIFF",
+        f"{ACQUISITION}/{ACQUISITION}_FL3D_CH0_0.00.TIFF",
+    ]
+    no_part = [f"{ACQUISITION}_FL3D_CH0_1.00.TIFF", f"{ACQUISITION}_FL2D_CH0_0.00.TIFF", f"{other}_FL3D_CH0_0.00.TIFF"]
+    tomograms = [f"{ACQUISITION}_HT3D_0.00.TIFF", f"{ACQUISITION}.TCF", f"{ACQUISITION}.ome.tif"]
+    (tmp_path / ACQUISITION).mkdir()
+    for name in reversed([*names, *no_part, *tomograms]):
+        (tmp_path / name).touch()
+    # the files are empty: nothing was opened
+    assert side_files(tmp_path / tomograms[0]) == [tmp_path / name for name in names]
+    for other in (*tomograms[1:], *names, "gone/x_HT3D_0.00.TIFF"):
+        assert side_files(tmp_path / other) == []
+
+
+def test_every_file_that_is_read_as_fluorescence_is_a_side_file(tmp_path: Path) -> None:
+    # names as people have them: brackets are no patterns
+    stem = "251003.112316.[6] Well*.018.Group1.A1.TP01"
+    path = write_imagej(tmp_path / f"{stem}_HT3D_0.00.TIFF", tomogram(1))
+    files = [write_imagej(tmp_path / f"{stem}_FL3D_CH{channel}_0.00.TIFF", tomogram(2)) for channel in (0, 1)]
+    with open_acquisition(path) as acquisition:
+        assert list(acquisition.channels) == ["CH0", "CH1"]
+    assert side_files(path) == files
+    twice = write_imagej(tmp_path / stem / files[0].name, tomogram(2))
+    with pytest.raises(AcquisitionError, match="are both CH0"):
+        counts(path)
+    assert side_files(path) == [*files, twice]
 
 
 def test_an_imagej_stack_beyond_4_gb_has_tags_for_its_first_slice_only(tmp_path: Path) -> None:

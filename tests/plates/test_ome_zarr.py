@@ -11,11 +11,11 @@ import tifffile
 import zarr
 from zarr.codecs import GzipCodec
 
+from plates.creation import create_plate
 from plates.errors import AcquisitionError
 from plates.ingest import ome_zarr
 from plates.ingest.acquisition import read_frame
 from plates.ingest.ome_zarr import is_ome_zarr, open_ome_zarr, plate_sources
-from plates.store import create_plate
 
 from .foreign_plates import (
     PART,

@@ -11,9 +11,10 @@ import pytest
 import xarray as xr
 import zarr
 
+from plates.creation import create_plate
 from plates.results import write_result
 from plates.states import COLOURS, STATES
-from plates.store import Plate, create_plate
+from plates.store import Plate
 
 # two chunks deep and two high, the last ones cut by the edge; of an odd depth, so that no mean lies halfway
 SHAPE = (25, 330, 100)

@@ -11,8 +11,9 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from plates.creation import create_plate
 from plates.errors import MissingInputError, StoreError
-from plates.store import Plate, create_plate, open_plate
+from plates.store import Plate, open_plate
 
 SHAPE = (7, 330, 99)
 

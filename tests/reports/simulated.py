@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from plates.creation import create_plate
 from plates.results import results_path, write_result
 from plates.states import DEAD, STATES
-from plates.store import create_plate
 
 DOSES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 COMPOUNDS = ("staurosporine", "TNF mimetic", "bleach", "slow killer", "cisplatin", "inert", "toxin 7", "weak")

@@ -77,7 +77,7 @@ def test_a_run_that_was_killed_is_completed_to_the_same_results(settings_file: P
     other.write_text(settings_file.read_text().replace("/results", "/results3"))
     target = read_settings(other).campaign.out
     command = [sys.executable, "-m", "screening", "run", str(other)]
-    for waited_for in ("*.zarr.progress/*.json", "*.zarr.progress/probabilities/*.npz"):
+    for waited_for in ("*.zarr.progress/*/*.json", "*.zarr.progress/probabilities/*.npz"):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -160,7 +160,7 @@ def test_ctrl_c_stops_a_run_with_one_sentence_and_keeps_what_is_finished(setting
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not list(target.glob("*.zarr.progress/*.json")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(target.glob("*.zarr.progress/*/*.json")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
     _, told = process.communicate(timeout=60)

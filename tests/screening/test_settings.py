@@ -87,7 +87,8 @@ def test_an_unknown_key_is_named_with_its_line_and_nearest_neighbour(folder: Pat
     )
     assert refusal(folder, MINIMAL + "well = 3\n") == (
         "screen.toml:8: plate 'P1': unknown key 'plates.well'. "
-        "Expected one of name, acquisitions, layout, manifest, dose_unit, sheet, compounds, acquisition, channel, "
+        "Expected one of name, acquisitions, layout, manifest, dose_unit, sheet, compounds, format, acquisition, "
+        "channel, "
         "fluorescence, stitch, in_place."
     )
 
