@@ -162,13 +162,6 @@ def plate_images(root: Path, *, well_path: str = "") -> list[PlateImage]:
     return images
 
 
-def plate_size(root: Path) -> tuple[int, int]:
-    """How many rows and columns a plate lists; some list all of its format, others only those with images."""
-    plate = read_ngff(root, root=root)
-    with _damage(root):
-        return len(plate["plate"]["rows"]), len(plate["plate"]["columns"])
-
-
 def image_metadata(folder: Path, *, root: Path) -> ImageMetadata:
     """Axes, voxel size, place and channels of an image.
 
