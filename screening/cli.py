@@ -39,6 +39,9 @@ Sheet = Annotated[str | None, typer.Option(help="Sheet of an Excel plate map; by
 FileFormat = Annotated[
     Literal["tcf", "tiff", "ome-zarr"] | None, typer.Option("--format", help="Use files of this format only.")
 ]
+Manifest = Annotated[Path | None, typer.Option(help="CSV that places files by hand.")]
+Acquisition = Annotated[int | None, typer.Option(min=0, help="Which run of an OME-Zarr plate.")]
+Channel = Annotated[str | None, typer.Option(help="Channel of an OME-Zarr plate that holds the index.")]
 Compounds = Annotated[Path | None, typer.Option(help="Table of compounds, as Broad plate maps have it.")]
 Workers = Annotated[str, typer.Option(help="Local processes; 'auto' is one a core.")]
 Scheduler = Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")]
@@ -120,14 +123,14 @@ def simulate(
 @app.command()
 def inspect(
     acquisitions: Annotated[Path, typer.Argument(help="Folder of acquisitions, or an OME-Zarr plate.")],
-    manifest: Annotated[Path | None, typer.Option(help="CSV that places files by hand.")] = None,
+    manifest: Manifest = None,
     layout: Annotated[Path | None, typer.Option(help="Plate map, to compare its wells with those imaged.")] = None,
     dose_unit: DoseUnit = None,
     sheet: Sheet = None,
     compounds: Compounds = None,
     file_format: FileFormat = None,
-    acquisition: Annotated[int | None, typer.Option(min=0, help="Which run of an OME-Zarr plate.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Channel of an OME-Zarr plate that holds the index.")] = None,
+    acquisition: Acquisition = None,
+    channel: Channel = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Show what would be ingested, and what is wrong with it, without converting anything.
@@ -182,13 +185,13 @@ def ingest(
     acquisitions: Annotated[Path, typer.Argument(help="Folder of acquisitions, or an OME-Zarr plate.")],
     out: Annotated[Path, typer.Argument(parser=location, help="Plate to make, such as results/P012.zarr.")],
     layout: PlateMapPath,
-    manifest: Annotated[Path | None, typer.Option(help="CSV that places files by hand.")] = None,
+    manifest: Manifest = None,
     dose_unit: DoseUnit = None,
     sheet: Sheet = None,
     compounds: Compounds = None,
     file_format: FileFormat = None,
-    acquisition: Annotated[int | None, typer.Option(min=0, help="Which run of an OME-Zarr plate.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Channel of an OME-Zarr plate that holds the index.")] = None,
+    acquisition: Acquisition = None,
+    channel: Channel = None,
     fluorescence: Annotated[
         Literal["registered", "metadata", "none"], typer.Option(help="How it is placed on the tomogram.")
     ] = "registered",

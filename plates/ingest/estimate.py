@@ -105,7 +105,7 @@ def _measure(header: Header, *, shape_zyx: tuple[int, int, int]) -> tuple[int, i
     """
     level = volume_levels(shape_zyx)[0]
     depth = level.chunk[0]
-    reading, layer, seen = 0.0, np.zeros((0, *shape_zyx[1:]), dtype=np.uint16), 0
+    reading, seen = 0.0, 0
     with open_source(header.source) as acquisition:
         slabs = acquisition.slabs(header.frames[0], depth=depth)
         while seen <= shape_zyx[0] // 2:

@@ -132,13 +132,7 @@ def open_ome_zarr(path: Path, *, part: str = "", channel: str | None = None) -> 
 class OmeZarrImage:
     """An image of a plate: its metadata now, its tomograms on demand.
 
-    Nothing is kept open, so one object serves several threads.
-
-    Attributes
-    ----------
-    planned_times_s
-        Seconds since the first frame of all planned frames; NaN where the plate does not say. The other
-        attributes are those of every acquisition.
+    Nothing is kept open, so one object serves several threads. Its attributes are those of every acquisition.
     """
 
     def __init__(self, path: Path, *, part: str = "", channel: str | None = None) -> None:
@@ -165,8 +159,8 @@ class OmeZarrImage:
         described = metadata.channels[self._channel] if self._channel < len(metadata.channels) else {}
         self._encoding = IndexEncoding({**described, **self._array.attributes}, fill=self._array.fill, where=self._name)
         self.frames = self._present(self._channel)
-        self.planned_times_s = self._times(hours=_stored_hours(root), interval=metadata.interval_s)
-        self.times_s: Mapping[int, float] = {frame: self.planned_times_s[frame] for frame in self.frames}
+        times = self._times(hours=_stored_hours(root), interval=metadata.interval_s)
+        self.times_s: Mapping[int, float] = {frame: times[frame] for frame in self.frames}
         self._numbers = {label: number for number, label in enumerate(labels) if number != self._channel}
         self.channels: Mapping[str, FluorescenceChannel] = {
             label: FluorescenceChannel(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields as attributes
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,12 @@ def fields_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
     )
 
 
+def _records(plate: Plate, header: Header) -> Iterator[dict[str, Any]]:
+    """Records of a source's converted frames, in their order."""
+    unit = Frames(plate, header.source, header.frames)
+    return (record for number in header.frames if (record := read_record(unit.marker(number))))
+
+
 def _places(plate: Plate) -> dict[str, np.ndarray]:
     return {
         "well": np.array(plate.wells, dtype=object),
@@ -147,14 +153,11 @@ def registration_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
     trusted, frames = np.zeros(shape, dtype=bool), np.full(shape, -1, dtype=np.int64)
     wells = {well: row for row, well in enumerate(plate.wells)}
     for header in headers:
-        for number in header.frames:
-            record = read_record(Frames(plate, header.source, header.frames).marker(number))
-            if not record:
-                continue
+        for record in _records(plate, header):
             found = record["fluorescence"]
             if not found:
                 continue
-            index = (wells[header.source.well], header.source.field, header.source.timepoint + number)
+            index = (wells[header.source.well], header.source.field, record["timepoint"])
             numbers = {"rotation_deg": np.rad2deg(found["rotation_rad"]), "scale": found["scale"]}
             numbers |= {f"shift_{axis}_um": found["shift_um"][place] for place, axis in enumerate("zyx")}
             numbers["residual_um"] = found["residual_um"]
@@ -208,21 +211,17 @@ def seams_table(plate: Plate, headers: Sequence[Header]) -> xr.Dataset:
 
     rows: list[dict[str, Any]] = []
     for header in headers:
-        for number in header.frames:
-            record = read_record(Frames(plate, header.source, header.frames).marker(number))
-            if not record:
-                continue
-            for seam in record["seams"]:
-                place = {"well": header.source.well, "field": header.source.field}
-                offsets = {
-                    f"{kind}_{axis}": seam[f"{kind}_offset"][index]
-                    for kind in ("metadata", "refined")
-                    for index, axis in enumerate("zyx")
-                }
-                numbers = {key: seam[key] for key in ("first", "second", "registered")}
-                measures = {key: float(seam[key]) for key in _SEAM_ATTRIBUTES}
-                rows.append({**place, **numbers, **measures, **offsets})
-            break
+        first = next(_records(plate, header), None)
+        for seam in first["seams"] if first else ():
+            place = {"well": header.source.well, "field": header.source.field}
+            offsets = {
+                f"{kind}_{axis}": seam[f"{kind}_offset"][index]
+                for kind in ("metadata", "refined")
+                for index, axis in enumerate("zyx")
+            }
+            numbers = {key: seam[key] for key in ("first", "second", "registered")}
+            measures = {key: float(seam[key]) for key in _SEAM_ATTRIBUTES}
+            rows.append({**place, **numbers, **measures, **offsets})
     columns: dict[str, Any] = {}
     for name in rows[0] if rows else ():
         kind: Any = object if isinstance(rows[0][name], str) else None

@@ -27,6 +27,8 @@ from plates.layout import (
     well_name,
 )
 
+from .plate_maps import plate_map, refusal
+
 GOOD = (
     "well,compound,concentration,control,inducer,replicate,cell line\n"
     "A1,DMSO,,negative,,1,HeLa\n"
@@ -35,18 +37,6 @@ GOOD = (
     "B3,Drug A,300 nM,none,,1,HeLa\n"
     "B1,NA,0.3 uM,,,1,HeLa\n"
 )
-
-
-def plate_map(folder: Path, text: str | bytes, **options: object) -> PlateMap:
-    path = folder / "map.csv"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_plate_map(path, **options)  # type: ignore[arg-type]
-
-
-def refusal(folder: Path, text: str | bytes, **options: object) -> str:
-    with pytest.raises(PlateMapError) as caught:
-        plate_map(folder, text, **options)
-    return str(caught.value)
 
 
 def doses(read: PlateMap) -> list[float]:

@@ -12,22 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plates.errors import PlateMapError
-from plates.layout import PlateMap, micromolar_per, read_plate_map, read_unit
+from plates.layout import PlateMap, micromolar_per, read_unit
 from plates.layout.roles import vehicle_controls
 
+from .plate_maps import plate_map, refusal
+
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def plate_map(folder: Path, text: str, **options: object) -> PlateMap:
-    path = folder / "map.csv"
-    path.write_bytes(text.encode())
-    return read_plate_map(path, **options)  # type: ignore[arg-type]
-
-
-def refusal(folder: Path, text: str, **options: object) -> str:
-    with pytest.raises(PlateMapError) as caught:
-        plate_map(folder, text, **options)
-    return str(caught.value)
 
 
 def doses(read: PlateMap) -> list[float]:

@@ -10,25 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plates.errors import PlateMapError
-from plates.layout import FORMATS, PlateMap, read_plate_map, well_name
+from plates.layout import FORMATS, read_plate_map, well_name
+
+from .plate_maps import plate_map, refusal
 
 # Layouts of the R package plater, kept for its tests: good ones, and each way to break one.
 LAYOUTS = Path(__file__).parents[3] / "shared" / "data" / "plater_layouts"
 NAMELESS = "line 1: the grid has no name"
 NO_COMPOUND = "no grid names the compound. Expected 'compound' among "
 SHAPES = {"96": FORMATS[96], "384": FORMATS[384]}
-
-
-def plate_map(folder: Path, text: str, **options: object) -> PlateMap:
-    path = folder / "map.csv"
-    path.write_bytes(text.encode())
-    return read_plate_map(path, **options)  # type: ignore[arg-type]
-
-
-def refusal(folder: Path, text: str, **options: object) -> str:
-    with pytest.raises(PlateMapError) as caught:
-        plate_map(folder, text, **options)
-    return str(caught.value)
 
 
 def drawn(name: str, wells: dict[tuple[int, int], str], shape: tuple[int, int], separator: str = ",") -> str:
