@@ -16,7 +16,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.resnet import ARCHITECTURES, build_resnet
+from models.networks import ARCHITECTURES, build_network
 from plates.counts import COUNTS_PER_INDEX
 from plates.errors import ClassifierError, SettingsError
 from plates.patches import PATCH_PX, UM_PER_PX, analysis_shape
@@ -29,6 +29,7 @@ CARD_FORMAT = 1
 TEST_TOLERANCE = 0.005
 TEST_SEED = 20250606
 TEST_PATCHES = 4
+INDEX = "refractive index"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Card:
     """What a classifier is, knows and was made from.
 
     `index_window`, `mean` and `sd` are refractive indices relative to the field's medium: a network sees
-    (clip(n - n_medium, *index_window) - mean) / sd.
+    (clip(n - n_medium, *index_window) - mean) / sd. `quantity` is "refractive index", or what else its
+    images hold. `planes` is None for projections, else the planes of a volume, `um_per_plane` apart.
+    `wells` names the wells of each split ("plate:well"), so that nobody scores a classifier on them again.
     """
 
     name: str
@@ -45,16 +48,21 @@ class Card:
     patch_px: int = PATCH_PX
     um_per_px: float = UM_PER_PX
     projection: str = "maximum"
+    planes: int | None = None
+    um_per_plane: float | None = None
+    quantity: str = INDEX
     index_window: tuple[float, float] = (-0.007, 0.063)
     mean: float = 0.012
     sd: float = 0.014
     temperature: float = 1.0
     calibration: str = "not calibrated"
     trained_on: str = ""
+    wells: dict[str, list[str]] = field(default_factory=dict)
     fingerprint: str = ""
     seed: int = 0
     command: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
+    uncertain: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     weights_dtype: Literal["float32", "float16"] = "float32"
     weights_sha256: str = ""
@@ -71,11 +79,9 @@ class Classifier:
     device: torch.device
 
 
-def build_classifier(
-    card: Card, *, weights: Path | Literal["imagenet"] | None = None, device: str = "cpu"
-) -> Classifier:
-    """Build a new classifier for a card, with random, ImageNet or a file's weights (see `build_resnet`)."""
-    network = build_resnet(card.architecture, states=card.states, weights=weights)
+def build_classifier(card: Card, *, weights: Path | str | None = None, device: str = "cpu") -> Classifier:
+    """Build a new classifier for a card, with random, published or a file's weights (see `build_network`)."""
+    network = build_network(card.architecture, states=card.states, weights=weights)
     place = resolve_device(device)
     return Classifier(network=network.eval().to(place), card=card, device=place)
 
@@ -88,7 +94,8 @@ def predict(classifier: Classifier, patches: npt.NDArray[np.float32]) -> npt.NDA
     classifier
         Any classifier.
     patches
-        (patch, y, x) refractive index relative to the medium, at the classifier's scale.
+        (patch, y, x), or (patch, z, y, x) for a classifier of volumes: refractive index relative to the
+        medium, at the classifier's scale.
 
     Returns
     -------
@@ -174,14 +181,9 @@ def load_classifier(path: Path, *, device: str = "cpu") -> Classifier:
     Raises
     ------
     ClassifierError
-        If the folder or a file is missing, altered, of other states, or answers its test input otherwise.
+        If the folder or a file is missing or altered, or it answers its test input otherwise.
     """
     card = read_card(path)
-    if card.states != STATES:
-        raise ClassifierError(
-            f"The classifier in {path} tells {', '.join(card.states)} apart. Expected the states "
-            f"{', '.join(STATES)}, in this order. Train it again with these states, or give another one."
-        )
     found = _sha256(path / WEIGHTS)
     if found != card.weights_sha256:
         raise ClassifierError(
@@ -230,6 +232,27 @@ def read_card(path: Path) -> Card:
             f"{', '.join(ARCHITECTURES)}. Update tomoscreen, or give another classifier."
         )
     return card
+
+
+def require_for_screening(card: Card, *, path: Path) -> None:
+    """Refuse a classifier that cannot call the states of a plate from its projections.
+
+    Raises
+    ------
+    ClassifierError
+        If it tells other states apart than the five, or looks at volumes or at something else than index.
+    """
+    if card.states != STATES:
+        raise ClassifierError(
+            f"The classifier in {path} tells {', '.join(card.states)} apart. Expected the states "
+            f"{', '.join(STATES)}, in this order. Train it again with these states, or give another one."
+        )
+    if card.planes is not None or card.quantity != INDEX:
+        shown = f"volumes of {card.planes} planes" if card.planes is not None else f"images of {card.quantity}"
+        raise ClassifierError(
+            f"The classifier in {path} looks at {shown}; a plate is classified from projections of refractive "
+            "index. Give a classifier of projections, or judge this one with `tomoscreen evaluate`."
+        )
 
 
 def refuse_existing(path: Path) -> None:
@@ -281,7 +304,7 @@ def _stored_tensors(network: nn.Module, dtype: str) -> dict[str, torch.Tensor]:
 
 def _network_from(weights: Path, card: Card, device: torch.device) -> nn.Module:
     with torch.device("meta"):  # no time spent on random weights that are replaced at once
-        network = build_resnet(card.architecture, states=card.states)
+        network = build_network(card.architecture, states=card.states)
     try:
         tensors = {
             name: tensor.float() if tensor.is_floating_point() else tensor
@@ -329,7 +352,7 @@ def _check_test(classifier: Classifier, path: Path) -> None:
 
 
 def made_up_patches(card: Card, *, seed: int, count: int) -> npt.NDArray[np.float32]:
-    """Patches of soft blobs (patch, y, x), refractive index relative to the medium, the same everywhere.
+    """Patches of soft blobs ((patch, y, x), or (patch, z, y, x)), index above the medium, the same everywhere.
 
     Only raw bits of the generator are used: NumPy promises those, and not its distributions, for ever.
     """
@@ -340,11 +363,18 @@ def made_up_patches(card: Card, *, seed: int, count: int) -> npt.NDArray[np.floa
     spread = 0.02 + 0.15 * width
     low, high = card.index_window
     bumps = np.einsum(
-        "pby,pbx->pyx",
+        "pby,pbx->pbyx",
         (low / 2 + (high - low / 2) * height) * np.exp(-(((axis - y) / spread) ** 2)),
         np.exp(-(((axis - x) / spread) ** 2)),
     )
-    patches: npt.NDArray[np.float32] = bumps.astype(np.float32)
+    patches: npt.NDArray[np.float32]
+    if card.planes is None:
+        patches = bumps.sum(axis=1).astype(np.float32)
+        return patches
+    # a volume holds the same blobs, each in a plane of its own
+    plane = np.arange(card.planes) / card.planes
+    depth = np.exp(-(((plane - (y + x) / 2) / 0.1) ** 2))
+    patches = np.einsum("pbz,pbyx->pzyx", depth, bumps).astype(np.float32)
     return patches
 
 

@@ -26,6 +26,7 @@ from models.classifier import (
     normalise,
     read_card,
     relative_index,
+    require_for_screening,
     to_analysis_scale,
 )
 from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, window_grid
@@ -103,7 +104,9 @@ def classify_projections(
 
 def cached_classifier(path: Path, *, device: str = "auto") -> Classifier:
     """Load a classifier once per process, device and content: what a worker calls for each task."""
-    return _loaded(path, read_card(path).weights_sha256, device)
+    card = read_card(path)
+    require_for_screening(card, path=path)
+    return _loaded(path, card.weights_sha256, device)
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torchvision
@@ -15,9 +14,7 @@ ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101")
 DROPOUT = 0.2
 
 
-def build_resnet(
-    architecture: str, *, states: Sequence[str], weights: Path | Literal["imagenet"] | None = None
-) -> nn.Module:
+def build_resnet(architecture: str, *, states: Sequence[str], weights: Path | str | None = None) -> nn.Module:
     """Build a torchvision ResNet with a one-channel stem and one output per state.
 
     Parameters
@@ -52,11 +49,11 @@ def build_resnet(
     return network
 
 
-def _load_backbone(network: nn.Module, architecture: str, weights: Path | Literal["imagenet"]) -> None:
-    if isinstance(weights, Path):
-        tensors = _read_weights(weights, architecture)
-    else:
+def _load_backbone(network: nn.Module, architecture: str, weights: Path | str) -> None:
+    if weights == "imagenet":
         tensors = _imagenet_weights(architecture)
+    else:
+        tensors = _read_weights(Path(weights), architecture)
     backbone = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
     stem = backbone.get("conv1.weight")
     if stem is not None and stem.ndim == 4 and stem.shape[1] == 3:

@@ -1,92 +1,35 @@
 """Train a classifier on annotated patches: best epoch by held-out wells, resumed after an interruption."""
 
-import csv
 import hashlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
 from scipy.special import softmax
 from torch import nn
 
+from models.batches import Augmentation, Batches, class_weights
 from models.calibration import fit_temperature
-from models.classifier import (
-    Card,
-    Classifier,
-    fast_dtype,
-    normalise,
-    refuse_existing,
-    resolve_device,
-    save_classifier,
-)
-from models.datasets import Batches, Patches, Projections, class_weights, read_patches, split_wells
+from models.checkpoints import RECORD, Run
+from models.checkpoints import Epoch as Epoch
+from models.classifier import Card, Classifier, refuse_existing, resolve_device, save_classifier
+from models.datasets import Patches, Projections, read_patches
 from models.evaluation import evaluate
-from models.resnet import build_resnet
+from models.networks import build_network, is_volumetric
+from models.prediction import as_input, run, uses_bf16
+from models.recipes import Recipe as Recipe
+from models.splits import split_wells
 from plates.errors import SettingsError
-from plates.patches import PATCH_PX
 from plates.states import STATES
-
-RECORD = "training.csv"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides how a network is trained.
-
-    The first `small_share` of the epochs sees patches at `small_px`, a quarter of the work at half the
-    side; the rest, from which the best epoch is chosen, sees them at full size. `weights` is None,
-    "imagenet" or the path of a file.
-    """
-
-    architecture: str = "resnet101"
-    weights: str | None = None
-    epochs: int = 16
-    batch: int = 32
-    seed: int = 0
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.05
-    small_px: int = 80
-    small_share: float = 0.7
-    patience: int | None = None
-    patch_px: int = PATCH_PX
-    weights_dtype: Literal["float32", "float16"] = "float16"
-
-    def start(self) -> Path | Literal["imagenet"] | None:
-        """The starting weights, as `build_resnet` takes them."""
-        if self.weights == "imagenet":
-            return "imagenet"
-        return None if self.weights is None else Path(self.weights)
-
-    def pixels(self, epoch: int) -> int:
-        """Side of the patches in an epoch; the last epoch is always at full size."""
-        small = min(int(self.small_share * self.epochs), self.epochs - 1)
-        return self.small_px if epoch < small else self.patch_px
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the training record; `accuracy` is the mean recall of the states, on validation wells."""
-
-    epoch: int
-    epochs: int
-    px: int
-    train_loss: float
-    validation_loss: float
-    accuracy: float
-    seconds: float
-    images_per_second: float
 
 
 def train(
@@ -94,10 +37,12 @@ def train(
     *,
     out: Path,
     recipe: Recipe,
+    states: Sequence[str] = STATES,
     name: str | None = None,
     trained_on: str = "",
     command: str = "",
     device: str = "auto",
+    start: Classifier | None = None,
     open_plate: Callable[[Path], Projections] | None = None,
     medium_of: Callable[[Path], Callable[[str, int, int], float]] | None = None,
     progress: Callable[[Epoch], None] | None = None,
@@ -107,17 +52,22 @@ def train(
     Parameters
     ----------
     table
-        As `datasets.read_annotations` returns it. Without a `split` column whole wells are dealt to
+        As `annotations.read_annotations` returns it. Without a `split` column whole wells are dealt to
         train (70 %), validation (15 %) and test (15 %).
     out
-        Folder to make; the checkpoint of a training under way is kept beside it (`<out>.training`).
+        Folder to make; the checkpoint of a training under way, and its patches, are kept beside it
+        (`<out>.training`).
     recipe
-        How to train.
+        How to train; its architecture decides whether projections or volumes are read.
+    states
+        The states to tell apart, in order.
     name, trained_on, command
         For the card: the classifier's name (by default the folder's), what its patches show, and the
         command that made it.
     device
         "auto", "cpu", "cuda" or "mps".
+    start
+        A classifier to go on from, see `fit`.
     open_plate, medium_of
         As in `datasets.read_patches`.
     progress
@@ -133,7 +83,14 @@ def train(
     refuse_existing(out)
     if "split" not in table:
         table = table.assign(split=split_wells(table, seed=recipe.seed))
-    patches = read_patches(table, open_plate=open_plate, medium_of=medium_of, patch_px=recipe.patch_px)
+    patches = read_for(
+        recipe,
+        table,
+        states=states,
+        into=training_folder(out) / "patches.npy",
+        open_plate=open_plate,
+        medium_of=medium_of,
+    )
     return fit(
         patches,
         out=out,
@@ -142,8 +99,40 @@ def train(
         trained_on=trained_on,
         command=command,
         device=device,
+        start=start,
         progress=progress,
     )
+
+
+def read_for(
+    recipe: Recipe,
+    table: pd.DataFrame,
+    *,
+    states: Sequence[str] = STATES,
+    into: Path | None = None,
+    open_plate: Callable[[Path], Projections] | None = None,
+    medium_of: Callable[[Path], Callable[[str, int, int], float]] | None = None,
+) -> Patches:
+    """Read what a recipe's network looks at: projections or volumes (see `read_patches`, `read_volumes`)."""
+    if is_volumetric(recipe.architecture):
+        from models.volumes import read_volumes
+
+        return read_volumes(
+            table,
+            planes=recipe.planes,
+            um_per_plane=recipe.um_per_plane,
+            patch_px=recipe.patch_px,
+            states=states,
+            into=into,
+        )
+    return read_patches(
+        table, open_plate=open_plate, medium_of=medium_of, patch_px=recipe.patch_px, states=states, into=into
+    )
+
+
+def training_folder(out: Path) -> Path:
+    """Where a training under way keeps what it needs to go on."""
+    return out.with_name(out.name + ".training")
 
 
 def fit(
@@ -155,10 +144,19 @@ def fit(
     trained_on: str = "",
     command: str = "",
     device: str = "auto",
+    start: Classifier | None = None,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Classifier:
-    """Train on patches that are in memory already; otherwise as `train`.
+    """Train on patches that have been read already; otherwise as `train`.
 
+    Parameters
+    ----------
+    start
+        A classifier of the same architecture to go on from: its network, and its window, mean and sd, to
+        which the network is used. Its head goes on as well where it tells the same states apart.
+
+    Notes
+    -----
     On one kind of CPU with one number of threads the result depends on patches and recipe alone, also
     when the training was interrupted and resumed.
     """
@@ -172,18 +170,20 @@ def fit(
                 "the best epoch is chosen on wells that were not trained on. Annotate more wells, or correct "
                 "the split column."
             )
-    card = _new_card(training, patches, recipe, name or out.name, trained_on, command)
-    work = out.with_name(out.name + ".training")
+    card = _new_card(training, patches, recipe, name or out.name, trained_on, command, start)
+    work = training_folder(out)
     with _own_random_numbers(recipe.seed):
-        network = _trained_network(training, validation, card, recipe, place, work, progress)
-        logits = _logits(network, Batches(validation, patch_px=recipe.patch_px), card, recipe.patch_px)
+        network = _trained_network(training, validation, card, recipe, place, work, start, progress)
+        logits = run(network, validation, card)
         calibration = fit_temperature(logits, validation.truth, held_out=f"{_count_wells(validation)} validation wells")
         metrics = {}
         for part, what in ((validation, "validation"), (test, "test")):
             if len(part):
-                logits = _logits(network, Batches(part, patch_px=recipe.patch_px), card, recipe.patch_px)
+                logits = run(network, part, card)
                 probability = softmax(logits / calibration.temperature, axis=1)
-                metrics[what] = evaluate(probability, part.truth, groups=part.group, seed=recipe.seed)
+                metrics[what] = evaluate(
+                    probability, part.truth, groups=part.group, states=part.states, seed=recipe.seed
+                )
     card = replace(card, temperature=calibration.temperature, calibration=calibration.text, metrics=metrics)
     saved = save_classifier(Classifier(network=network, card=card, device=place), out)
     shutil.copy(work / RECORD, out / RECORD)
@@ -191,29 +191,52 @@ def fit(
     return saved
 
 
-def _new_card(training: Patches, patches: Patches, recipe: Recipe, name: str, trained_on: str, command: str) -> Card:
-    low, high = Card.index_window
-    count, total, squares = 0, 0.0, 0.0
-    for index, _ in Batches(training, patch_px=recipe.patch_px).plain(256):
-        clipped = index.clamp_(low, high).double()
-        count += clipped.numel()
-        total += float(clipped.sum())
-        squares += float(clipped.square().sum())
-    mean = total / count
-    sd = math.sqrt(max(squares / count - mean**2, 1e-8))
+def _new_card(
+    training: Patches,
+    patches: Patches,
+    recipe: Recipe,
+    name: str,
+    trained_on: str,
+    command: str,
+    start: Classifier | None,
+) -> Card:
+    if start is not None:
+        window, mean, sd = start.card.index_window, start.card.mean, start.card.sd
+    else:
+        window = patches.window or Card.index_window
+        mean, sd = _moments(training, recipe.patch_px, window)
     return Card(
         name=name,
         architecture=recipe.architecture,
+        states=patches.states,
         patch_px=recipe.patch_px,
-        mean=round(mean, 6),
-        sd=round(sd, 6),
+        projection="maximum" if patches.planes is None else "none",
+        planes=patches.planes,
+        um_per_plane=patches.um_per_plane,
+        quantity=patches.quantity,
+        index_window=window,
+        mean=mean,
+        sd=sd,
         trained_on=trained_on
         or f"{len(training)} patches of {_count_wells(training)} wells on {_count_plates(training)} plates",
-        fingerprint=_fingerprint(patches, recipe),
+        wells={split: _wells(patches.of(split)) for split in ("train", "validation", "test")},
+        fingerprint=_fingerprint(patches, recipe, start),
         seed=recipe.seed,
         command=command,
         weights_dtype=recipe.weights_dtype,
     )
+
+
+def _moments(training: Patches, patch_px: int, window: tuple[float, float]) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels within the window."""
+    count, total, squares = 0, 0.0, 0.0
+    for index, _ in Batches(training, patch_px=patch_px).plain(256 if training.planes is None else 16):
+        clipped = index.clamp_(*window).double()
+        count += clipped.numel()
+        total += float(clipped.sum())
+        squares += float(clipped.square().sum())
+    mean = total / count
+    return float(f"{mean:.6g}"), float(f"{math.sqrt(max(squares / count - mean**2, 1e-8)):.6g}")
 
 
 def _trained_network(
@@ -223,24 +246,29 @@ def _trained_network(
     recipe: Recipe,
     device: torch.device,
     work: Path,
+    start: Classifier | None,
     progress: Callable[[Epoch], None] | None,
 ) -> nn.Module:
     """The network after its best epoch at full size."""
-    network = build_resnet(recipe.architecture, states=STATES, weights=recipe.start())
-    network.to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
-    run = _Run(network=network, optimizer=optimizer, work=work, fingerprint=card.fingerprint)
-    run.resume()
-    batches, held_out = (Batches(part, patch_px=recipe.patch_px) for part in (training, validation))
-    weight = torch.from_numpy(class_weights(training.truth)).to(device)
-    while not run.is_finished(recipe):
-        epoch = len(run.record)
+    network = build_network(recipe.architecture, states=card.states, weights=recipe.weights)
+    if start is not None:
+        _take_over(network, start, recipe, card)
+    network.to(device)
+    if training.planes is None:
+        network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(_groups(network, recipe), lr=recipe.learning_rate, fused=True)
+    under_way = Run(network=network, optimizer=optimizer, work=work, fingerprint=card.fingerprint)
+    under_way.resume()
+    batches = Batches(training, patch_px=recipe.patch_px)
+    weight = torch.from_numpy(class_weights(training.truth, states=len(card.states))).to(device)
+    while not under_way.is_finished(recipe):
+        epoch = len(under_way.record)
         began = time.perf_counter()
         px = recipe.pixels(epoch)
-        loss = _one_epoch(run, batches, weight, card, recipe, epoch, px)
+        loss = _one_epoch(under_way, batches, weight, card, recipe, epoch, px)
         seconds = time.perf_counter() - began
-        logits = _logits(network, held_out, card, px)
-        run.add(
+        logits = run(network, validation, card, px=px)
+        under_way.add(
             Epoch(
                 epoch=epoch,
                 epochs=recipe.epochs,
@@ -254,13 +282,57 @@ def _trained_network(
             eligible=px == recipe.patch_px,
         )
         if progress is not None:
-            progress(run.record[-1])
-    network.load_state_dict(run.best)
-    return network.eval()
+            progress(under_way.record[-1])
+    network.load_state_dict(under_way.best)
+    return network.requires_grad_(True).eval()
+
+
+def _take_over(network: nn.Module, start: Classifier, recipe: Recipe, card: Card) -> None:
+    """Fill a new network with a trained one's numbers; the head only where the states are the same."""
+    if start.card.architecture != recipe.architecture or start.card.planes != card.planes:
+        raise SettingsError(
+            f"The classifier {start.card.name!r} is a {start.card.architecture} of "
+            f"{_looks_at(start.card)}, the training asks for a {recipe.architecture} of {_looks_at(card)}. "
+            "Start from a classifier of the same kind."
+        )
+    same = start.card.states == card.states
+    tensors = {
+        name: tensor for name, tensor in start.network.state_dict().items() if same or not name.startswith("fc.")
+    }
+    network.load_state_dict(tensors, strict=same)
+
+
+def _looks_at(card: Card) -> str:
+    return "projections" if card.planes is None else f"volumes of {card.planes} planes"
+
+
+def _set_stage(network: nn.Module, recipe: Recipe, epoch: int) -> None:
+    """Training mode for what is to change in this epoch; everything before it stands still."""
+    network.train()
+    first = "fc" if epoch < recipe.head_epochs else recipe.train_from
+    names = [name for name, _ in network.named_parameters()]
+    starts = [place for place, name in enumerate(names) if not first or name.startswith(first + ".")]
+    if not starts:
+        modules = dict.fromkeys(name.rsplit(".", 2)[0] for name in names)
+        raise SettingsError(
+            f"train_from {first!r} is no part of a {recipe.architecture}. Expected one of {', '.join(modules)}."
+        )
+    for place, parameter in enumerate(network.parameters()):
+        parameter.requires_grad_(place >= starts[0])
+    if recipe.norm == "keep":
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def _change(recipe: Recipe, card: Card) -> Augmentation:
+    # strengths are meant for refractive index: another quantity has them in proportion to its spread
+    scale = 1.0 if card.quantity == Card.quantity else card.sd / Card.sd
+    return Augmentation(noise=recipe.noise * scale, offset=recipe.offset * scale, focus=recipe.focus)
 
 
 def _one_epoch(
-    run: "_Run",
+    under_way: Run,
     batches: Batches,
     weight: torch.Tensor,
     card: Card,
@@ -272,29 +344,49 @@ def _one_epoch(
     # each epoch has numbers of its own, so that a resumed training draws what it would have drawn
     torch.manual_seed(recipe.seed * 10_007 + epoch)
     generator = torch.Generator().manual_seed(recipe.seed * 10_007 + epoch)
-    network = run.network.train()
+    network = under_way.network
+    _set_stage(network, recipe, epoch)
+    change = _change(recipe, card)
     device = weight.device
     steps = math.ceil(len(batches.truth) / recipe.batch)
     total = torch.zeros((), device=device)
-    for step, (index, truth) in enumerate(batches.augmented(recipe.batch, generator=generator)):
-        for group in run.optimizer.param_groups:
-            group["lr"] = _rate(recipe, (epoch + step / steps) / recipe.epochs)
-        truth = truth.to(device, non_blocking=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_uses_bf16(device)):
-            logits = network(_as_input(index.to(device, non_blocking=True), card, px))
-        loss = nn.functional.cross_entropy(logits.float(), truth, weight=weight, label_smoothing=recipe.label_smoothing)
-        run.optimizer.zero_grad(set_to_none=True)
+    for step, (index, truth) in enumerate(batches.augmented(recipe.batch, generator=generator, change=change)):
+        rate = _rate(recipe, (epoch + step / steps) / recipe.epochs)
+        for group in under_way.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        other, kept = truth, 1.0
+        if recipe.cutmix > 0 and float(torch.rand((), generator=generator)) < recipe.cutmix:
+            index, other, kept = _cut_and_mix(index, truth, generator)
+        truth, other = truth.to(device, non_blocking=True), other.to(device, non_blocking=True)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(device)):
+            logits = network(as_input(index.to(device, non_blocking=True), card, px)).float()
+        loss = _weighted_loss(logits, truth, weight, recipe)
+        if kept < 1:
+            loss = kept * loss + (1 - kept) * _weighted_loss(logits, other, weight, recipe)
+        under_way.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        run.optimizer.step()
+        under_way.optimizer.step()
         total += loss.detach()
     return float(total) / steps
 
 
-def _as_input(index: torch.Tensor, card: Card, px: int) -> torch.Tensor:
-    image = normalise(index, card)[:, None]
-    if px != image.shape[-1]:
-        image = nn.functional.interpolate(image, size=(px, px), mode="bilinear", align_corners=False, antialias=True)
-    return image.contiguous(memory_format=torch.channels_last)
+def _weighted_loss(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    return nn.functional.cross_entropy(logits, truth, weight=weight, label_smoothing=recipe.label_smoothing)
+
+
+def _cut_and_mix(
+    index: torch.Tensor, truth: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """A rectangle of every patch comes from another one; the share of the patch that is still its own."""
+    partner = torch.randperm(len(truth), generator=generator)
+    height, width = index.shape[-2:]
+    side = math.sqrt(float(torch.rand((), generator=generator)) * 0.5)  # at most half of the area
+    top, left = (int(float(torch.rand((), generator=generator)) * (size - side * size + 1)) for size in (height, width))
+    rows, columns = slice(top, top + int(side * height)), slice(left, left + int(side * width))
+    mixed = index.clone()
+    mixed[..., rows, columns] = index[partner][..., rows, columns]
+    taken = int(side * height) * int(side * width) / (height * width)
+    return mixed, truth[partner], 1 - taken
 
 
 def _rate(recipe: Recipe, progress: float) -> float:
@@ -305,27 +397,17 @@ def _rate(recipe: Recipe, progress: float) -> float:
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def _groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
     # biases and BatchNorm's scales are few and not to be pulled to zero
-    decayed = [value for value in network.parameters() if value.ndim > 1]
-    others = [value for value in network.parameters() if value.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _uses_bf16(device: torch.device) -> bool:
-    return fast_dtype(device) == torch.bfloat16
-
-
-@torch.inference_mode()
-def _logits(network: nn.Module, batches: Batches, card: Card, px: int) -> npt.NDArray[np.float32]:
-    network.eval()
-    device = next(network.parameters()).device
-    parts = []
-    for index, _ in batches.plain(64):
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_uses_bf16(device)):
-            parts.append(network(_as_input(index.to(device), card, px)).float().cpu())
-    logits: npt.NDArray[np.float32] = torch.cat(parts).numpy()
-    return logits
+    groups: list[dict[str, object]] = []
+    for is_head, share in ((False, recipe.body_rate), (True, 1.0)):
+        part = [value for name, value in network.named_parameters() if name.startswith("fc.") == is_head]
+        for decay, chosen in (
+            (recipe.weight_decay, [value for value in part if value.ndim > 1]),
+            (0.0, [value for value in part if value.ndim <= 1]),
+        ):
+            groups.append({"params": chosen, "weight_decay": decay, "share": share})
+    return groups
 
 
 def _loss(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> float:
@@ -337,84 +419,6 @@ def _mean_recall(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) 
     return float(np.mean([right[truth == state].mean() for state in np.unique(truth)]))
 
 
-class _Run:
-    """A training under way: its network, its record, its best epoch, and a folder to resume from."""
-
-    def __init__(self, *, network: nn.Module, optimizer: torch.optim.Optimizer, work: Path, fingerprint: str) -> None:
-        self.network, self.optimizer, self.work, self.fingerprint = network, optimizer, work, fingerprint
-        self.record: list[Epoch] = []
-        self.best_epoch = -1
-        self.best: dict[str, torch.Tensor] = {}
-
-    def add(self, epoch: Epoch, *, eligible: bool) -> None:
-        """Note an epoch, keep it if it is the best that may be chosen, and write a checkpoint."""
-        self.record.append(epoch)
-        best = self.record[self.best_epoch] if self.best_epoch >= 0 else None
-        better = best is None or (epoch.accuracy, -epoch.validation_loss) > (
-            best.accuracy,
-            -best.validation_loss,
-        )
-        if eligible and better:
-            self.best_epoch = epoch.epoch
-            self.best = _copy(self.network)
-        self._write()
-
-    def is_finished(self, recipe: Recipe) -> bool:
-        """After the last epoch, or when none of the last `patience` epochs was better."""
-        done = len(self.record)
-        tired = recipe.patience is not None and 0 <= self.best_epoch < done - recipe.patience
-        return done >= recipe.epochs or tired
-
-    def resume(self) -> None:
-        """Take up the newest complete checkpoint, if there is one."""
-        done = sorted(self.work.glob("epoch-????")) if self.work.is_dir() else []
-        if not done:
-            return
-        state = json.loads((done[-1] / "run.json").read_text(encoding="utf-8"))
-        if state["fingerprint"] != self.fingerprint:
-            raise SettingsError(
-                f"{self.work} holds an unfinished training on other patches or with other settings. "
-                "Remove that folder to start anew, or repeat the settings to finish it."
-            )
-        self.network.load_state_dict(load_file(done[-1] / "network.safetensors"))
-        self.optimizer.load_state_dict(torch.load(done[-1] / "optimizer.pt", weights_only=True))
-        self.record = [Epoch(**values) for values in state["record"]]
-        self.best_epoch = state["best_epoch"]
-        self.best = load_file(done[-1] / "best.safetensors") if self.best_epoch >= 0 else {}
-
-    def _write(self) -> None:
-        self.work.mkdir(parents=True, exist_ok=True)
-        name = f"epoch-{len(self.record):04d}"
-        folder = self.work / f"{name}.part"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        save_file(_copy(self.network), folder / "network.safetensors")
-        if self.best:
-            save_file(self.best, folder / "best.safetensors")
-        torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
-        state = {
-            "fingerprint": self.fingerprint,
-            "best_epoch": self.best_epoch,
-            "record": [asdict(epoch) for epoch in self.record],
-        }
-        (folder / "run.json").write_text(json.dumps(state), encoding="utf-8")
-        folder.rename(self.work / name)  # whole or not at all
-        for older in self.work.glob("epoch-????"):
-            if older.name != name:
-                shutil.rmtree(older)
-        with (self.work / RECORD).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [item.name for item in fields(Epoch)])
-            writer.writeheader()
-            writer.writerows(asdict(epoch) for epoch in self.record)
-
-
-def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-    }
-
-
 @contextmanager
 def _own_random_numbers(seed: int) -> Iterator[None]:
     # the caller's random numbers go on as if nothing had been trained
@@ -423,19 +427,29 @@ def _own_random_numbers(seed: int) -> Iterator[None]:
         yield
 
 
-def _fingerprint(patches: Patches, recipe: Recipe) -> str:
-    """Sha256 of what was trained on (patches, states, wells, splits) and of the recipe."""
+def _fingerprint(patches: Patches, recipe: Recipe, start: Classifier | None) -> str:
+    """Sha256 of what was trained on (patches, states, wells, splits), of the recipe and of the start."""
     digest = hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode())
+    digest.update(json.dumps([patches.states, patches.quantity, patches.window, patches.um_per_plane]).encode())
+    if start is not None:
+        digest.update(start.card.weights_sha256.encode())
     # wells by plate name, not by the folder that the plates happen to lie in
     wells = [Path(group).name for group in patches.group.tolist()]
     digest.update(json.dumps([wells, patches.split.tolist()]).encode())
-    for values in (patches.counts, patches.corner, patches.medium_index, patches.truth):
+    for values in (patches.corner, patches.medium_index, patches.truth):
         digest.update(np.ascontiguousarray(values).data)
+    for block in range(0, len(patches), 256):  # volumes may be more than memory holds
+        digest.update(np.ascontiguousarray(patches.counts[block : block + 256]).data)
     return digest.hexdigest()
 
 
 def _count_wells(patches: Patches) -> int:
     return len(np.unique(patches.group))
+
+
+def _wells(patches: Patches) -> list[str]:
+    """Wells as "plate:well", the plate by its name alone."""
+    return sorted({Path(group).name for group in patches.group.tolist()})
 
 
 def _count_plates(patches: Patches) -> int:

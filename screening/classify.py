@@ -94,12 +94,13 @@ def classify_plate(
     UnfinishedError
         Some units failed; the others are kept.
     """
-    from models.classifier import read_card
+    from models.classifier import read_card, require_for_screening
 
     # workers may have another working directory
     path, classifier = path.resolve(), classifier.resolve()
     plate = open_plate(path)
     card = read_card(classifier)
+    require_for_screening(card, path=classifier)
     folder = progress_folder(plate.path) / "probabilities"
     folder.mkdir(parents=True, exist_ok=True)
     # read before the units run, so that a plate that changes meanwhile is done again next time

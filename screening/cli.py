@@ -258,7 +258,7 @@ def train(
 
     Example: tomoscreen train annotations.csv classifiers/HeLa --architecture resnet101 --weights imagenet
     """
-    from models.datasets import read_annotations
+    from models.annotations import read_annotations
     from models.training import Recipe
     from models.training import train as train_classifier
     from screening.terminal import Bars

@@ -48,11 +48,13 @@ def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
     TomoscreenError
         Any other kind: nothing can go on. What was finished by then is kept.
     """
-    from models.classifier import load_classifier
+    from models.classifier import load_classifier, require_for_screening
 
     # whole, unaltered, it answers its test input; the device is only known here where the work is done here
     here = not settings.workers.scheduler
-    load_classifier(settings.classifier.folder, device=settings.classifier.device if here else "cpu")
+    folder = settings.classifier.folder
+    checked = load_classifier(folder, device=settings.classifier.device if here else "cpu")
+    require_for_screening(checked.card, path=folder)
     maps = {
         plate.name: read_plate_map(plate.layout, dose_unit=plate.dose_unit, sheet=plate.sheet, metadata=plate.compounds)
         for plate in settings.plates

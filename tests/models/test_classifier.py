@@ -23,6 +23,7 @@ from models.classifier import (
     save_classifier,
     to_analysis_scale,
 )
+from models.inference import cached_classifier
 from plates.errors import ClassifierError, SettingsError
 from plates.states import STATES
 
@@ -117,7 +118,7 @@ def test_weights_of_another_network_are_refused_even_with_their_own_hash(folder:
 def test_other_states_or_another_order_are_refused(folder: Path) -> None:
     alter(folder, states=STATES[::-1])
     with pytest.raises(ClassifierError, match="Expected the states apoptosis, necroptosis, necrosis"):
-        load_classifier(folder)
+        cached_classifier(folder, device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-import torch
 import xarray as xr
 
-from models.datasets import (
-    MARGIN_PX,
-    Batches,
-    class_weights,
-    read_annotations,
-    read_patches,
-    split_wells,
-    well_groups,
-)
+from models.annotations import read_annotations
+from models.batches import Batches
+from models.datasets import MARGIN_PX, read_patches
+from models.splits import split_wells, well_groups
 from plates.creation import create_plate
 from plates.errors import SettingsError
 from plates.results import write_result
 from plates.states import STATES
-from tests.models.made_patches import MEDIUM, make_patches
+from tests.models.made_patches import MEDIUM
 
 HEADER = "plate,well,field,timepoint,y_um,x_um,state"
 
@@ -221,60 +215,12 @@ def test_a_place_that_the_plate_does_not_have_is_named_with_its_line(row: dict[s
         read_patches(table, open_plate=lambda _: MemoryPlate(), medium_of=medium_of)
 
 
-def test_weights_make_all_states_count_alike() -> None:
-    truth = np.array([0, 0, 0, 1, 2, 2])
-    weights = class_weights(truth)
-    np.testing.assert_allclose(np.bincount(truth, weights=weights[truth], minlength=5), [2, 2, 2, 0, 0])
-
-
-def test_plain_batches_give_every_patch_relative_to_its_medium() -> None:
-    patches = make_patches(7, px=32, seed=0)
-    patches.medium_index[3] += np.float32(0.001)
-    index = torch.cat([index for index, _ in Batches(patches, patch_px=32).plain(3)]).numpy()
-    inner = patches.counts[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX] / 1e4
-    np.testing.assert_allclose(index, inner - patches.medium_index[:, None, None], atol=2e-6)
-
-
-def test_augmentation_turns_mirrors_and_shifts_but_leaves_the_index_alone() -> None:
-    patches = make_patches(1, px=32, seed=0)
-    size = 32 + 2 * MARGIN_PX
-    patches.counts[:] = 13370
-    patches.counts[0, size // 2, size // 2 - 1] = 13970
-    patches.counts[0, size // 2, size // 2 + 5] = 13770
-    repeated = patches.of("train")
-    for name, values in vars(repeated).items():
-        object.__setattr__(repeated, name, np.repeat(values, 400, axis=0))
-    generator = torch.Generator().manual_seed(0)
-    batches = Batches(repeated, patch_px=32).augmented(100, generator=generator)
-    index = torch.cat([index for index, _ in batches]).numpy()
-    directions, places, heights = set(), set(), []
-    for one in index:
-        first = np.array(np.unravel_index(one.argmax(), one.shape))
-        if one.max() < 0.05:  # the brighter one was shifted out
-            continue
-        heights.append(one.max() - np.median(one))
-        places.add(tuple(first))
-        rest = one.copy()
-        rest[tuple(first)] = -1
-        second = np.array(np.unravel_index(rest.argmax(), one.shape))
-        if rest.max() > 0.03:
-            directions.add(tuple(second - first))
-    assert directions == {(0, 6), (0, -6), (6, 0), (-6, 0)}
-    assert len(places) > 100
-    assert np.mean(heights) == pytest.approx(0.06, abs=2e-4)
-    medium = np.median(index, axis=(1, 2))
-    assert np.std(medium) == pytest.approx(4e-4, rel=0.15)
-
-
-def test_augmented_batches_have_one_size_show_every_patch_and_follow_the_seed() -> None:
-    patches = make_patches(50, px=32, seed=0)
-    batches = Batches(patches, patch_px=32)
-
-    def run(seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return list(batches.augmented(16, generator=torch.Generator().manual_seed(seed)))
-
-    first, again, other = run(1), run(1), run(2)
-    assert [len(truth) for _, truth in first] == [16, 16, 16, 16]
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first[0][0], other[0][0])
-    assert (np.bincount(torch.cat([truth for _, truth in first]), minlength=5) >= 10).all()
+def test_patches_in_a_file_are_those_in_memory_and_splits_are_views_of_it(tmp_path: Path) -> None:
+    rows = [{"well": well, "split": split} for well, split in (("A01", "test"), ("A02", "train"))]
+    table = table_of(*rows)
+    read = {"open_plate": lambda _: MemoryPlate(), "medium_of": medium_of}
+    held, filed = read_patches(table, **read), read_patches(table, **read, into=tmp_path / "cut" / "patches.npy")
+    np.testing.assert_array_equal(held.counts, filed.counts)
+    assert held.split.tolist() == filed.split.tolist() == ["train", "test"]
+    assert np.shares_memory(filed.of("test").counts, filed.counts)
+    assert (tmp_path / "cut" / "patches.npy").stat().st_size > held.counts.nbytes

@@ -51,7 +51,7 @@ def test_the_card_tells_what_was_done(trained: tuple[Classifier, Path, list[Epoc
     assert card.name == "made-up"
     assert card.trained_on == "made-up discs"
     assert card.command == "make it"
-    assert card.fingerprint == _fingerprint(patches, RECIPE)
+    assert card.fingerprint == _fingerprint(patches, RECIPE, None)
     assert card.metrics["test"]["wells"] == 3
     assert card.metrics["test"]["accuracy"] >= 0.9
     assert sum(map(sum, card.metrics["test"]["confusion"])) == len(patches.of("test"))
@@ -106,12 +106,12 @@ def test_the_last_epoch_is_at_full_size_whatever_the_share() -> None:
 
 
 def test_the_fingerprint_follows_pixels_states_splits_and_recipe_but_not_the_folder(patches: Patches) -> None:
-    base = _fingerprint(patches, RECIPE)
+    base = _fingerprint(patches, RECIPE, None)
     elsewhere = replace(patches, group=np.array([f"/data/{group}" for group in patches.group]))
-    assert _fingerprint(elsewhere, RECIPE) == base
+    assert _fingerprint(elsewhere, RECIPE, None) == base
     other = replace(patches, truth=patches.truth[::-1].copy())
-    assert _fingerprint(other, RECIPE) != base
-    assert _fingerprint(patches, replace(RECIPE, epochs=7)) != base
+    assert _fingerprint(other, RECIPE, None) != base
+    assert _fingerprint(patches, replace(RECIPE, epochs=7), None) != base
 
 
 def test_without_validation_wells_nothing_is_trained(patches: Patches, tmp_path: Path) -> None:
