@@ -1,15 +1,21 @@
 """Temperature, so that of the patches called with 80 % four in five are right."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from scipy.stats import rankdata
+
+from .intervals import share_interval
 
 # With fewer wrong patches than this a temperature is fitted to nothing: it runs off to certainty.
 LEAST_ERRORS = 20
 LOG_BOUND = float(np.log(10.0))
+BINS = 15
+CHANCE_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -60,16 +66,80 @@ def brier_score(probability: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     return float(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1).mean())
 
 
-def expected_calibration_error(probability: npt.ArrayLike, truth: npt.ArrayLike, *, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equal bins of confidence, weighted by their patches.
+def expected_calibration_error(
+    probability: npt.ArrayLike, truth: npt.ArrayLike, *, bins: int = BINS, equal_mass: bool = False
+) -> float:
+    """Mean gap between confidence and accuracy over bins of confidence, weighted by their patches.
 
-    Naeini, Cooper and Hauskrecht 2015; the confidence is the largest probability.
+    Naeini, Cooper and Hauskrecht 2015; the confidence is the largest probability. Bins are equally wide,
+    or hold equally many patches (`equal_mass`), which looks closer where nearly all patches are certain.
+    Never below 0, so above it by chance alone: see `reliability`.
     """
     p, y = np.asarray(probability, dtype=float), np.asarray(truth)
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, weights=confidence - right, minlength=bins)
-    return float(np.abs(gaps).sum() / len(y))
+    place = _bin(confidence, bins=bins, equal_mass=equal_mass)
+    return float(_gap(confidence - right, place, bins))
+
+
+def reliability(
+    probability: npt.ArrayLike, truth: npt.ArrayLike, *, groups: npt.ArrayLike, seed: int = 0
+) -> dict[str, Any]:
+    """How far confidence can be taken at its word: scores, bins to draw, and what chance alone would give.
+
+    Parameters
+    ----------
+    probability
+        (patch, state).
+    truth
+        (patch,) index of the true state.
+    groups
+        (patch,) plate and well of each patch, for the intervals of the bins.
+    seed
+        Of the draws for the error that a calibrated classifier would show.
+
+    Returns
+    -------
+    reliability
+        `ece` over 15 equally wide bins, `ece_equal_mass` over 15 equally full ones; `ece_by_chance`
+        {"mean", "high"}, the error that a perfectly calibrated classifier with these confidences would
+        show on as many independent patches (truth drawn from the confidences, as in Broecker and Smith
+        2007; `high` is passed by 1 in 20); `brier`, `nll`; and `bins`, the equally wide ones that hold
+        patches: mean `confidence`, `accuracy` with its 95 % interval `low` and `high`, `count`.
+    """
+    p, y = np.asarray(probability, dtype=float), np.asarray(truth)
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
+    place = _bin(confidence, bins=BINS, equal_mass=False)
+    random = np.random.default_rng(seed)
+    by_chance = [_gap(confidence - (random.random(len(y)) < confidence), place, BINS) for _ in range(CHANCE_DRAWS)]
+    mean, high = float(np.mean(by_chance)), float(np.quantile(by_chance, 0.95))
+    columns: dict[str, list[float | None]] = {name: [] for name in ("confidence", "accuracy", "count", "low", "high")}
+    well = np.asarray(groups)
+    for k in np.unique(place):
+        inside = place == k
+        low, up = share_interval(right[inside], well[inside])
+        row = (float(confidence[inside].mean()), float(right[inside].mean()), int(inside.sum()), low, up)
+        for name, value in zip(columns, row, strict=True):
+            columns[name].append(value)
+    return {
+        "ece": expected_calibration_error(p, y),
+        "ece_equal_mass": expected_calibration_error(p, y, equal_mass=True),
+        "ece_by_chance": {"mean": mean, "high": high},
+        "brier": brier_score(p, y),
+        "nll": negative_log_likelihood(p, y),
+        "bins": columns,
+    }
+
+
+def _bin(confidence: npt.NDArray[np.float64], *, bins: int, equal_mass: bool) -> npt.NDArray[np.int64]:
+    if not equal_mass:
+        return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    # equal confidences share a bin, whatever the order in which they came
+    rank = rankdata(confidence, method="min") - 1
+    return (rank * bins / len(confidence)).astype(np.int64)
+
+
+def _gap(difference: npt.NDArray[np.float64], place: npt.NDArray[np.int64], bins: int) -> float:
+    return float(np.abs(np.bincount(place, weights=difference, minlength=bins)).sum() / len(difference))
 
 
 def _nll_of_logits(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> float:

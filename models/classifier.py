@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.networks import ARCHITECTURES, build_network
+from models.outliers import PREFIX, Outliers, from_tensors, to_tensors
 from plates.counts import COUNTS_PER_INDEX
 from plates.errors import ClassifierError, SettingsError
 from plates.patches import PATCH_PX, UM_PER_PX, analysis_shape
@@ -72,11 +73,15 @@ class Card:
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network in evaluation mode, the card that describes it, and the device it lives on."""
+    """A network in evaluation mode, the card that describes it, and the device it lives on.
+
+    `outliers` tell how far a patch lies from what the network was trained on; None where nobody fitted them.
+    """
 
     network: nn.Module
     card: Card
     device: torch.device
+    outliers: Outliers | None = None
 
 
 def build_classifier(card: Card, *, weights: Path | str | None = None, device: str = "cpu") -> Classifier:
@@ -150,6 +155,8 @@ def save_classifier(classifier: Classifier, path: Path) -> Classifier:
     """
     refuse_existing(path)
     tensors = _stored_tensors(classifier.network, classifier.card.weights_dtype)
+    if classifier.outliers is not None:
+        tensors |= to_tensors(classifier.outliers)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
         folder = Path(temporary) / path.name
@@ -157,11 +164,7 @@ def save_classifier(classifier: Classifier, path: Path) -> Classifier:
         save_file(tensors, folder / WEIGHTS)
         (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
         card = replace(classifier.card, versions=_versions(), weights_sha256=_sha256(folder / WEIGHTS), test={})
-        stored = Classifier(
-            network=_network_from(folder / WEIGHTS, card, classifier.device),
-            card=card,
-            device=classifier.device,
-        )
+        stored = _classifier_from(folder / WEIGHTS, card, classifier.device)
         card = replace(card, test=_measure_test(stored))
         (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
         folder.rename(path)
@@ -191,7 +194,7 @@ def load_classifier(path: Path, *, device: str = "cpu") -> Classifier:
             "the file was altered or not copied whole. Copy the classifier folder again."
         )
     place = resolve_device(device)
-    classifier = Classifier(network=_network_from(path / WEIGHTS, card, place), card=card, device=place)
+    classifier = _classifier_from(path / WEIGHTS, card, place)
     _check_test(classifier, path)
     return classifier
 
@@ -302,7 +305,7 @@ def _stored_tensors(network: nn.Module, dtype: str) -> dict[str, torch.Tensor]:
     }
 
 
-def _network_from(weights: Path, card: Card, device: torch.device) -> nn.Module:
+def _classifier_from(weights: Path, card: Card, device: torch.device) -> Classifier:
     with torch.device("meta"):  # no time spent on random weights that are replaced at once
         network = build_network(card.architecture, states=card.states)
     try:
@@ -310,13 +313,15 @@ def _network_from(weights: Path, card: Card, device: torch.device) -> nn.Module:
             name: tensor.float() if tensor.is_floating_point() else tensor
             for name, tensor in load_file(weights).items()
         }
+        beside = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
         network.load_state_dict(tensors, assign=True)
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise ClassifierError(
             f"{weights} does not hold a {card.architecture} of {len(card.states)} states. "
             "Copy the classifier folder again."
         ) from error
-    return network.eval().to(device)
+    outliers = from_tensors(beside).to(device) if beside else None
+    return Classifier(network=network.eval().to(device), card=card, device=device, outliers=outliers)
 
 
 def _measure_test(classifier: Classifier) -> dict[str, Any]:

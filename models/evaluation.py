@@ -1,14 +1,198 @@
-"""How right a classifier is on patches whose state is known, with wells as the unit of doubt."""
+"""The record of an evaluation: every number about a classifier on patches of known state, in one folder."""
 
+import csv
+import json
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+import pandas as pd
+from scipy.special import softmax
 
-from models.calibration import brier_score, expected_calibration_error, negative_log_likelihood
+from plates.errors import SettingsError
 from plates.states import STATES
+
+from .abstention import abstention, choose_uncertain, risk_coverage
+from .calibration import brier_score, expected_calibration_error, negative_log_likelihood, reliability
+from .classifier import Card, Classifier
+from .datasets import Patches
+from .outliers import judge_outliers
+from .prediction import predict_features, predict_logits
+from .scores import roc_curve, score
+
+PREDICTIONS = "predictions.csv"
+EVALUATION = "evaluation.json"
+TRAINING = "training.csv"
+RECORD_FORMAT = 1
+MOST_ERRORS = 500
+FROM_CARD = (
+    "name",
+    "weights_sha256",
+    "architecture",
+    "states",
+    "trained_on",
+    "calibration",
+    "temperature",
+    "um_per_px",
+    "patch_px",
+    "planes",
+    "um_per_plane",
+    "projection",
+    "quantity",
+    "index_window",
+    "fingerprint",
+    "seed",
+    "command",
+    "versions",
+)
+PLACES = ("field", "timepoint", "y_um", "x_um")
+
+
+def write_evaluation(
+    classifier: Classifier,
+    patches: Patches,
+    *,
+    out: Path,
+    table: pd.DataFrame | None = None,
+    folder: Path | None = None,
+    text: str = "",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score a classifier on patches and write the record: predictions.csv and evaluation.json.
+
+    Parameters
+    ----------
+    classifier
+        Any classifier whose states are those of the patches.
+    patches
+        All of them are scored; take the split that is to be judged beforehand.
+    out
+        Folder to make; it is there whole or not at all.
+    table
+        The rows that the patches were read from, for their places (field, timepoint, y_um, x_um).
+    folder
+        The classifier's folder, for its record of training.
+    text
+        What the patches are, in words.
+    seed
+        Of the resampling of wells.
+
+    Returns
+    -------
+    record
+        What evaluation.json holds.
+
+    Raises
+    ------
+    SettingsError
+        If `out` exists, no patch is given, or the states are not the classifier's.
+    """
+    refuse_record(out)
+    _check(classifier.card, patches)
+    logits = predict_logits(classifier, patches)
+    outliers = classifier.outliers
+    distance = None if outliers is None else outliers.score(predict_features(classifier, patches))
+    record = evaluation_record(
+        classifier.card, logits=logits, truth=patches.truth, groups=patches.group, text=text, seed=seed
+    )
+    if outliers is not None and distance is not None:
+        record["outliers"] = judge_outliers(distance, groups=patches.group, threshold=float(outliers.threshold))
+    record["training"] = _training_rows(folder)
+    predictions = _predictions(classifier.card, logits, patches, table, distance)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        made = Path(temporary) / out.name
+        made.mkdir()
+        predictions.to_csv(made / PREDICTIONS, index=False, float_format="%.6g")
+        (made / EVALUATION).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        made.rename(out)
+    return record
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """Read the numbers of an evaluation's folder.
+
+    Raises
+    ------
+    SettingsError
+        If the folder holds no complete record of this format.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+        found = record["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"{folder} holds no evaluation ({error}). Expected a folder with {EVALUATION} and {PREDICTIONS}. "
+            "Make one with 'tomoscreen evaluate'."
+        ) from error
+    if found != RECORD_FORMAT:
+        raise SettingsError(
+            f"{folder / EVALUATION} is of format {found}, this version reads {RECORD_FORMAT}. "
+            "Evaluate again with this version."
+        )
+    return record
+
+
+def refuse_record(out: Path) -> None:
+    """Raise SettingsError if something is where an evaluation is to be written."""
+    if out.exists():
+        raise SettingsError(f"{out} exists already. Give another folder for the evaluation, or remove this one.")
+
+
+def evaluation_record(
+    card: Card,
+    *,
+    logits: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    text: str = "",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Every number about the logits of some patches, (patch, state), at the card's temperature.
+
+    Plain numbers, lists and dicts that JSON can hold; None where a number is not defined. `groups` names
+    plate and well of each patch ("plate:well"). Where the card has no threshold for `abstention` it is
+    chosen on these patches, and `chosen_on` says so. `data.known_wells` counts the wells that were in the
+    classifier's own splits and `known_plates` the plates with wells that were trained on; the first is
+    empty where the card does not name them.
+    """
+    z, y, group = np.asarray(logits, dtype=float), np.asarray(truth, dtype=np.int64), np.asarray(groups)
+    raw, p = softmax(z, axis=1), softmax(z / card.temperature, axis=1)
+    uncertain = dict(card.uncertain) or choose_uncertain(p)
+    place = pd.DataFrame([_plate_and_well(name) for name in group.tolist()], columns=["plate", "well"])
+    return {
+        "format": RECORD_FORMAT,
+        "classifier": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in ((name, getattr(card, name)) for name in FROM_CARD)
+        },
+        "data": {
+            "text": text,
+            "patches": len(y),
+            "wells": len(np.unique(group)),
+            "plates": place["plate"].nunique(),
+            "known_wells": _known_wells(card, group),
+            "known_plates": _known_plates(card, group),
+        },
+        "scores": score(p, y, groups=group, states=card.states, seed=seed),
+        "roc": {state: roc_curve(p[:, k], y == k) for k, state in enumerate(card.states)},
+        "calibration": {
+            "before": reliability(raw, y, groups=group, seed=seed),
+            "after": reliability(p, y, groups=group, seed=seed),
+        },
+        "risk_coverage": risk_coverage(p, y),
+        "abstention": {
+            **abstention(p, y, threshold=uncertain["threshold"]),
+            "chosen_on": "validation patches" if card.uncertain else "these patches",
+        },
+        "outliers": None,
+        "by_well": _by_well(p.argmax(axis=1) == y, place),
+        "errors": _worst_errors(p, y, card.states),
+        "training": [],
+    }
 
 
 def evaluate(
@@ -19,80 +203,118 @@ def evaluate(
     states: Sequence[str] = STATES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Score probabilities against known states.
+    """The few scores that a classifier's card carries.
 
-    Parameters
-    ----------
-    probability
-        (patch, state).
-    truth
-        (patch,) index of the true state.
-    groups
-        (patch,) plate and well of each patch: whole wells are resampled for the interval, since patches
-        of one well are not independent.
-    states
-        Names of the states.
-    seed
-        Of the bootstrap.
+    Parameters are those of `scores.score`.
 
     Returns
     -------
     scores
-        Plain numbers, lists and dicts that JSON can hold; None where a score is not defined (a state
-        that is absent, or fewer than two wells for an interval).
+        `accuracy` with its interval and `balanced_accuracy`, each state's recall, precision, F1 and AUC
+        as plain numbers, `confusion`, `ece`, `nll` and `brier`.
     """
     p, y = np.asarray(probability, dtype=float), np.asarray(truth, dtype=np.int64)
-    called = p.argmax(axis=1)
-    table = confusion(y, called, states=len(states))
-    low, high = bootstrap_accuracy(called == y, groups=groups, seed=seed)
-    right = np.diag(table)
+    full = score(p, y, groups=groups, states=states, seed=seed)
+    per_state = ("recall", "precision", "f1", "auc")
     return {
-        "patches": len(y),
-        "wells": len(np.unique(np.asarray(groups))),
-        "accuracy": float((called == y).mean()),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "recall": _per_state(states, right, table.sum(axis=1)),
-        "precision": _per_state(states, right, table.sum(axis=0)),
-        "auc": {state: one_vs_rest_auc(p[:, k], y == k) for k, state in enumerate(states)},
-        "confusion": table.tolist(),
+        "patches": full["patches"],
+        "wells": full["wells"],
+        "accuracy": full["accuracy"]["value"],
+        "accuracy_low": full["accuracy"]["low"],
+        "accuracy_high": full["accuracy"]["high"],
+        "balanced_accuracy": full["balanced_accuracy"]["value"],
+        **{name: {state: entry["value"] for state, entry in full[name].items()} for name in per_state},
+        "confusion": full["confusion"],
         "ece": expected_calibration_error(p, y),
         "nll": negative_log_likelihood(p, y),
         "brier": brier_score(p, y),
     }
 
 
-def confusion(truth: npt.ArrayLike, called: npt.ArrayLike, *, states: int) -> npt.NDArray[np.int64]:
-    """Count patches by (true state, called state)."""
-    pairs = np.asarray(truth) * states + np.asarray(called)
-    return np.bincount(pairs, minlength=states**2).reshape(states, states)
+def _check(card: Card, patches: Patches) -> None:
+    if len(patches) == 0:
+        raise SettingsError("There is no patch to evaluate on. Expected at least one annotated patch.")
+    if patches.states != card.states:
+        raise SettingsError(
+            f"The patches are of the states {', '.join(patches.states)}, but the classifier {card.name} tells "
+            f"{', '.join(card.states)} apart. Give annotations with the classifier's states."
+        )
 
 
-def one_vs_rest_auc(score: npt.ArrayLike, is_state: npt.ArrayLike) -> float | None:
-    """Area under the ROC curve (Mann-Whitney, ties count half); None if one side is empty."""
-    s, positive = np.asarray(score, dtype=float), np.asarray(is_state, dtype=bool)
-    n, m = int(positive.sum()), int((~positive).sum())
-    if n == 0 or m == 0:
-        return None
-    return float((rankdata(s)[positive].sum() - n * (n + 1) / 2) / (n * m))
+def _known_wells(card: Card, group: npt.NDArray[np.str_]) -> dict[str, int]:
+    """How many of the wells were in the classifier's own splits: on these it flatters itself."""
+    here = {Path(name).name for name in group.tolist()}  # as a card names them, wherever the plate lies
+    return {split: len(here & set(wells)) for split, wells in card.wells.items()}
 
 
-def bootstrap_accuracy(
-    right: npt.ArrayLike, *, groups: npt.ArrayLike, seed: int, resamples: int = 2000
-) -> tuple[float | None, float | None]:
-    """95 % percentile interval of the accuracy from resampling whole wells; None with fewer than two."""
-    _, well = np.unique(np.asarray(groups), return_inverse=True)
-    patches = np.bincount(well)
-    correct = np.bincount(well, weights=np.asarray(right, dtype=float))
-    if len(patches) < 2:
-        return None, None
-    drawn = np.random.default_rng(seed).integers(len(patches), size=(resamples, len(patches)))
-    accuracy = correct[drawn].sum(axis=1) / patches[drawn].sum(axis=1)
-    low, high = np.quantile(accuracy, (0.025, 0.975))
-    return float(low), float(high)
+def _known_plates(card: Card, group: npt.NDArray[np.str_]) -> int:
+    """How many of the plates had wells that were trained on."""
+    trained = {_plate_and_well(name)[0] for name in card.wells.get("train", [])}
+    return len({_plate_and_well(Path(name).name)[0] for name in group.tolist()} & trained)
 
 
-def _per_state(
-    states: Sequence[str], part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]
-) -> dict[str, float | None]:
-    return {state: float(part[k] / whole[k]) if whole[k] else None for k, state in enumerate(states)}
+def _plate_and_well(group: str) -> tuple[str, str]:
+    plate, _, well = group.rpartition(":")
+    return plate, well
+
+
+def _by_well(right: npt.NDArray[np.bool_], place: pd.DataFrame) -> list[dict[str, Any]]:
+    wells = place.assign(right=right).groupby(["plate", "well"], sort=True)["right"].agg(["size", "mean"])
+    return [
+        {"plate": plate, "well": well, "patches": int(size), "accuracy": float(mean)}
+        for (plate, well), size, mean in zip(wells.index, wells["size"], wells["mean"], strict=True)
+    ]
+
+
+def _worst_errors(
+    probability: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], states: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Wrong calls, the surest first; `probability` is that of the called state."""
+    called, confidence = probability.argmax(axis=1), probability.max(axis=1)
+    wrong = np.flatnonzero(called != truth)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_ERRORS]
+    return [
+        {
+            "row": int(row),
+            "state": states[truth[row]],
+            "called": states[called[row]],
+            "probability": float(confidence[row]),
+        }
+        for row in worst
+    ]
+
+
+def _predictions(
+    card: Card,
+    logits: npt.NDArray[np.float32],
+    patches: Patches,
+    table: pd.DataFrame | None,
+    distance: npt.NDArray[np.float32] | None,
+) -> pd.DataFrame:
+    p = softmax(np.asarray(logits, dtype=float) / card.temperature, axis=1)
+    rows = pd.DataFrame([_plate_and_well(name) for name in patches.group.tolist()], columns=["plate", "well"])
+    for name in PLACES:
+        if table is not None and name in table:
+            rows[name] = table[name].to_numpy()
+    rows["state"] = [card.states[k] for k in patches.truth]
+    rows["called"] = [card.states[k] for k in p.argmax(axis=1)]
+    for k, state in enumerate(card.states):
+        rows[f"p_{state}"] = p[:, k]
+    if distance is not None:
+        rows["outlier"] = distance
+    return rows
+
+
+def _training_rows(folder: Path | None) -> list[dict[str, Any]]:
+    if folder is None or not (folder / TRAINING).is_file():
+        return []
+    with (folder / TRAINING).open(newline="", encoding="utf-8") as file:
+        return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _number(text: str) -> float | str | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return value if np.isfinite(value) else None

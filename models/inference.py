@@ -45,6 +45,8 @@ class FieldProbabilities(NamedTuple):
 
     probability: npt.NDArray[np.float32]  # (row, column, state); NaN for background
     foreground: npt.NDArray[np.float32]  # (row, column) share of pixels above the medium; NaN for missing
+    # (row, column) distance from the training data; NaN for background, and where the classifier knows none
+    outlier: npt.NDArray[np.float32]
 
 
 def classify_projections(
@@ -77,8 +79,8 @@ def classify_projections(
     Yields
     ------
     result
-        Probabilities and foreground shares. A window whose foreground share is not above 0.05 is
-        background: it is not shown to the network and its probabilities are NaN.
+        Probabilities, foreground shares and outlier scores. A window whose foreground share is not above 0.05 is
+        background: it is not shown to the network, and its probabilities and outlier score are NaN.
     """
     engine = _engine(classifier)
     card = classifier.card
@@ -142,12 +144,19 @@ class _Engine:
         self.head = body.get_submodule("fc")
         body.fc = nn.Identity()
         self.body = body.to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self.outliers = classifier.outliers
+        self.columns = len(classifier.card.states) + 1
 
     @torch.inference_mode()
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        """(batch, 1, y, x) as normalised -> probabilities (batch, state)."""
-        features = self.body(windows.contiguous(memory_format=torch.channels_last))
-        return torch.softmax(self.head(features.float()) / self.temperature, dim=1)
+        """(batch, 1, y, x) as normalised -> (batch, state + 1): probabilities, then the outlier score."""
+        features = self.body(windows.contiguous(memory_format=torch.channels_last)).float()
+        probability = torch.softmax(self.head(features) / self.temperature, dim=1)
+        if self.outliers is None:
+            score = probability.new_full((len(probability), 1), torch.nan)
+        else:
+            score = self.outliers.score_torch(features)[:, None]
+        return torch.cat([probability, score], dim=1)
 
 
 @lru_cache(maxsize=2)
@@ -185,9 +194,7 @@ class _Field:
         self.columns = torch.from_numpy(columns).to(engine.device)[:, None] + axis
         self.windows = torch.nonzero(share.flatten() > FOREGROUND_SHARE).flatten()
         self.open_windows = len(self.windows)
-        self.probability = torch.full(
-            (share.numel(), len(card.states)), torch.nan, dtype=torch.float32, device=engine.device
-        )
+        self.answers = torch.full((share.numel(), engine.columns), torch.nan, dtype=torch.float32, device=engine.device)
 
     def cut(self, windows: torch.Tensor) -> torch.Tensor:
         """(window,) -> (window, 1, y, x) of the normalised image."""
@@ -195,15 +202,17 @@ class _Field:
         column = windows % self.shape[1]
         return self.image[self.rows[row][:, :, None], self.columns[column][:, None, :]][:, None]
 
-    def answer(self, windows: torch.Tensor, probability: torch.Tensor) -> None:
-        """Note the probabilities of some windows."""
-        self.probability[windows] = probability
+    def answer(self, windows: torch.Tensor, answers: torch.Tensor) -> None:
+        """Note what the network says about some windows."""
+        self.answers[windows] = answers
         self.open_windows -= len(windows)
 
     def result(self) -> FieldProbabilities:
         """The finished field."""
-        probability = self.probability.cpu().numpy().reshape(*self.shape, -1)
-        return FieldProbabilities(probability, self.foreground.cpu().numpy())
+        answers = self.answers.cpu().numpy().reshape(*self.shape, -1)
+        return FieldProbabilities(
+            np.ascontiguousarray(answers[..., :-1]), self.foreground.cpu().numpy(), answers[..., -1].copy()
+        )
 
 
 class _Batches:
@@ -234,10 +243,10 @@ class _Batches:
         if len(cut) < self.size:
             # the convolution's kernel, and with it the last bit, depends on the batch: keep it constant
             cut = torch.cat([cut, cut.new_zeros((self.size - len(cut), *cut.shape[1:]))])
-        probability = self._compute(cut)
+        answers = self._compute(cut)
         start = 0
         for field, windows in self.waiting:
-            field.answer(windows, probability[start : start + len(windows)])
+            field.answer(windows, answers[start : start + len(windows)])
             start += len(windows)
         self.waiting, self.count = [], 0
 

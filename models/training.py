@@ -17,6 +17,7 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
+from models.abstention import choose_uncertain
 from models.batches import Augmentation, Batches, class_weights
 from models.calibration import fit_temperature
 from models.checkpoints import RECORD, Run
@@ -25,11 +26,15 @@ from models.classifier import Card, Classifier, refuse_existing, resolve_device,
 from models.datasets import Patches, Projections, read_patches
 from models.evaluation import evaluate
 from models.networks import build_network, is_volumetric
-from models.prediction import as_input, run, uses_bf16
+from models.outliers import LEAST_PATCHES, Outliers, fit_outliers
+from models.prediction import as_input, predict_features, predict_logits, run, uses_bf16
 from models.recipes import Recipe as Recipe
 from models.splits import split_wells
 from plates.errors import SettingsError
 from plates.states import STATES
+
+# So many training patches tell where all of them lie.
+OUTLIER_PATCHES = 4000
 
 
 def train(
@@ -174,21 +179,43 @@ def fit(
     work = training_folder(out)
     with _own_random_numbers(recipe.seed):
         network = _trained_network(training, validation, card, recipe, place, work, start, progress)
-        logits = run(network, validation, card)
-        calibration = fit_temperature(logits, validation.truth, held_out=f"{_count_wells(validation)} validation wells")
-        metrics = {}
-        for part, what in ((validation, "validation"), (test, "test")):
-            if len(part):
-                logits = run(network, part, card)
-                probability = softmax(logits / calibration.temperature, axis=1)
-                metrics[what] = evaluate(
-                    probability, part.truth, groups=part.group, states=part.states, seed=recipe.seed
-                )
-    card = replace(card, temperature=calibration.temperature, calibration=calibration.text, metrics=metrics)
-    saved = save_classifier(Classifier(network=network, card=card, device=place), out)
+    network.eval()
+    logits = run(network, validation, card)
+    calibration = fit_temperature(logits, validation.truth, held_out=f"{_count_wells(validation)} validation wells")
+    card = replace(
+        card,
+        temperature=calibration.temperature,
+        calibration=calibration.text,
+        uncertain=choose_uncertain(softmax(logits / calibration.temperature, axis=1)),
+    )
+    classifier = Classifier(network=network, card=card, device=place)
+    classifier = replace(
+        classifier,
+        card=replace(card, metrics=_scores(classifier, validation, test, seed=recipe.seed)),
+        outliers=_outliers(classifier, training, validation, seed=recipe.seed),
+    )
+    saved = save_classifier(classifier, out)
     shutil.copy(work / RECORD, out / RECORD)
     shutil.rmtree(work)
     return saved
+
+
+def _scores(classifier: Classifier, validation: Patches, test: Patches, *, seed: int) -> dict[str, object]:
+    metrics: dict[str, object] = {}
+    for part, what in ((validation, "validation"), (test, "test")):
+        if len(part):
+            probability = softmax(predict_logits(classifier, part) / classifier.card.temperature, axis=1)
+            metrics[what] = evaluate(probability, part.truth, groups=part.group, states=part.states, seed=seed)
+    return metrics
+
+
+def _outliers(classifier: Classifier, training: Patches, validation: Patches, *, seed: int) -> Outliers | None:
+    """Where the training patches lie; a few thousand of them tell."""
+    if len(training) < LEAST_PATCHES:
+        return None
+    chosen = np.random.default_rng(seed).permutation(len(training))[:OUTLIER_PATCHES]
+    sample = training.take(np.sort(chosen))
+    return fit_outliers(predict_features(classifier, sample), sample.truth, predict_features(classifier, validation))
 
 
 def _new_card(

@@ -22,6 +22,7 @@ class Alert:
     section: str = ""
 
 
+UNCERTAIN_FACTOR = 3  # times as many uncertain patches as expected are worth a note
 CARD_TEXT = 200  # characters of a classifier's card that an alert quotes
 
 
@@ -33,6 +34,7 @@ def plate_alerts(
         *_verdict(quality),
         *_controls(layout, fractions),
         *classifier_alerts(probabilities.attrs, cell_lines=cell_lines(layout)),
+        *_strange(probabilities),
         *_missing(layout, fields, probabilities),
         *_empty(fractions, probabilities),
     ]
@@ -108,6 +110,32 @@ def _controls(layout: xr.Dataset, fractions: xr.Dataset) -> list[Alert]:
             alerts.append(Alert("failure", f"The plate map names no {name} wells.", "controls"))
         elif not measured[wells].any():
             alerts.append(Alert("failure", f"None of the {wells.sum()} {name} wells was measured.", "controls"))
+    return alerts
+
+
+def _strange(probabilities: xr.Dataset) -> list[Alert]:
+    """What the classifier says against its own numbers on this plate."""
+    attrs, alerts = probabilities.attrs, []
+    if attrs.get("outlier_flagged"):
+        alerts.append(
+            Alert(
+                "warning",
+                f"This plate is unlike what the classifier was trained on: {attrs['outlier_text']} "
+                "Another cell line, instrument, focus or dose may be the reason; compare the overlays, and adapt the "
+                "classifier with annotated patches of this plate (tomoscreen adapt).",
+                "methods",
+            )
+        )
+    share, expected = attrs.get("uncertain_share", 0.0), attrs.get("uncertain_expected", 1.0)
+    if share > UNCERTAIN_FACTOR * expected:
+        alerts.append(
+            Alert(
+                "note",
+                f"The classifier is uncertain about {share:.0%} of the patches; on wells like those it was trained on "
+                f"it is about {expected:.0%} of them.",
+                "methods",
+            )
+        )
     return alerts
 
 

@@ -25,7 +25,7 @@ from screening.fingerprints import current_result, digest, provenance
 
 Progress = Callable[[int, int, str], None]
 
-RULES = 1
+RULES = 2
 """Version of what a unit's numbers mean; raised when the same input would give other numbers."""
 
 UNITS_PER_TASK = 8  # a field takes a fraction of a second; fields of one task share batches and read-ahead
@@ -188,16 +188,20 @@ def _classify(job: _Job, units: Sequence[_Unit]) -> None:
     for unit, timepoints in zip(units, present, strict=True):
         probability = np.full((plate.timepoints, len(rows), len(columns), len(STATES)), np.nan, np.float32)
         foreground = np.full(probability.shape[:3], np.nan, np.float32)
+        outlier = np.full(probability.shape[:3], np.nan, np.float32)
         status = np.full(plate.timepoints, MISSING, np.int8)
         for timepoint in timepoints:
             answer = next(answers)
             probability[timepoint], foreground[timepoint] = answer.probability, answer.foreground
+            outlier[timepoint] = answer.outlier
             status[timepoint] = DONE
             classes = class_map(
                 answer.probability, shape=plate.shape_zyx[1:], voxel_um=plate.voxel_um[1:], stride=job.stride
             )
             plate.write_classes(unit.well, field=unit.field, timepoint=timepoint, classes=classes)
-        _write_unit(Path(job.progress), unit, probability, foreground, status)
+        _write_unit(
+            Path(job.progress), unit, probability=probability, foreground=foreground, outlier=outlier, status=status
+        )
 
 
 def _grid(plate: Plate, stride: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -229,8 +233,10 @@ def _unit(plate: Plate, well: str, field: int, job: _Job, medium: xr.DataArray) 
 def _write_unit(
     folder: Path,
     unit: _Unit,
+    *,
     probability: NDArray[np.float32],
     foreground: NDArray[np.float32],
+    outlier: NDArray[np.float32],
     status: NDArray[np.int8],
 ) -> None:
     """One file holds the numbers and what they were made from: it is there whole, or not at all."""
@@ -240,6 +246,7 @@ def _write_unit(
         fingerprint=np.array(unit.fingerprint),
         probability=probability,
         foreground=foreground,
+        outlier=outlier,
         status=status,
     )
     write_durable(_file(folder, unit), buffer.getvalue())
@@ -258,6 +265,7 @@ def _assemble(plate: Plate, card: Any, job: _Job, folder: Path, units: Sequence[
     shape = (len(plate.wells), plate.fields, plate.timepoints, len(rows), len(columns))
     probability = np.full((*shape, len(STATES)), np.nan, np.float32)
     foreground = np.full(shape, np.nan, np.float32)
+    outlier = np.full(shape, np.nan, np.float32)
     status = np.full(shape[:3], FAILED, np.int8)
     for unit in units:
         if _stored_fingerprint(_file(folder, unit)) != unit.fingerprint:
@@ -266,6 +274,7 @@ def _assemble(plate: Plate, card: Any, job: _Job, folder: Path, units: Sequence[
         with np.load(_file(folder, unit), allow_pickle=False) as stored:
             probability[place] = stored["probability"]
             foreground[place] = stored["foreground"]
+            outlier[place] = stored["outlier"]
             status[place] = stored["status"]
     dims = ("well", "field", "timepoint", "py", "px")
     return xr.Dataset(
@@ -279,6 +288,11 @@ def _assemble(plate: Plate, card: Any, job: _Job, folder: Path, units: Sequence[
                 dims,
                 foreground,
                 {"long_name": "share of the patch's pixels that belong to cells"},
+            ),
+            "outlier": (
+                dims,
+                outlier,
+                {"long_name": "distance from what the classifier was trained on; NaN where it knows none"},
             ),
             "status": (
                 dims[:3],
@@ -306,5 +320,37 @@ def _assemble(plate: Plate, card: Any, job: _Job, folder: Path, units: Sequence[
             "stride_px": job.stride,
             "foreground_index": FOREGROUND_INDEX,
             "foreground_share": FOREGROUND_SHARE,
+            **_doubts(plate, card, job, probability, outlier),
         },
     )
+
+
+def _doubts(
+    plate: Plate, card: Any, job: _Job, probability: NDArray[np.float32], outlier: NDArray[np.float32]
+) -> dict[str, Any]:
+    """What the classifier itself says against its numbers: patches unlike its training, patches uncertain."""
+    from models.inference import cached_classifier
+    from models.outliers import judge_outliers
+
+    doubts: dict[str, Any] = {}
+    called = np.isfinite(probability[..., 0])
+    if card.uncertain and called.any():
+        threshold = float(card.uncertain["threshold"])
+        share = float((probability[called].max(axis=-1) < threshold).mean())
+        doubts |= {
+            "uncertain_below": threshold,
+            "uncertain_share": share,
+            "uncertain_expected": 1 - float(card.uncertain["coverage"]),
+        }
+    scored = np.isfinite(outlier)
+    outliers = cached_classifier(Path(job.classifier), device="cpu").outliers if scored.any() else None
+    if outliers is not None:
+        wells = np.broadcast_to(np.array(plate.wells)[:, None, None, None, None], outlier.shape)
+        verdict = judge_outliers(outlier[scored], groups=wells[scored], threshold=float(outliers.threshold))
+        doubts |= {
+            "outlier_threshold": verdict["threshold"],
+            "outlier_share": verdict["share_above"],
+            "outlier_flagged": int(verdict["flagged"]),
+            "outlier_text": verdict["text"],
+        }
+    return doubts

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ import pytest
 import torch
 
 from models import inference
-from models.classifier import Card, Classifier, build_classifier, predict, save_classifier
+from models.classifier import Card, Classifier, build_classifier, load_classifier, predict, save_classifier
 from models.inference import cached_classifier, classify_projections, fold_batch_norm
+from models.outliers import fit_outliers
+from models.prediction import predict_features
 from models.resnet import build_resnet
 from plates.errors import StoreError
 from plates.patches import foreground_shares, window_grid
 from plates.states import STATES
-from tests.models.made_patches import MEDIUM, made_index
+from tests.models.made_patches import MEDIUM, made_index, make_patches
 
 PX = 64
 Field = tuple[npt.NDArray[np.uint16], tuple[float, float], float]
@@ -206,3 +209,32 @@ def test_a_worker_loads_a_classifier_once(classifier: Classifier, tmp_path: Path
     for name in ("card.json", "weights.safetensors"):
         (tmp_path / "two" / name).replace(tmp_path / "one" / name)
     assert cached_classifier(tmp_path / "one", device="cpu").card.name == "y"
+
+
+@pytest.mark.usefixtures("in_float32")
+def test_outlier_scores_of_windows_are_those_of_their_patches_and_survive_the_folder(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    patches = make_patches(80, px=PX, seed=3)
+    features = predict_features(classifier, patches)
+    fitted = replace(classifier, outliers=fit_outliers(features[:60], patches.truth[:60], features[60:]))
+    save_classifier(fitted, tmp_path / "net")
+    loaded = load_classifier(tmp_path / "net")
+    counts, voxel_um, medium = field(4)
+    counts[:PX, PX : 2 * PX] = 13370 + (np.random.default_rng(0).random((PX, PX)) < 0.3) * 900  # no cell at all
+    (found,) = classify_projections(loaded, [(counts, voxel_um, medium)])
+    blocks = counts.reshape(3, PX, 4, PX).swapaxes(1, 2).reshape(12, PX, PX)
+    cut = replace(
+        patches.take(np.arange(12)),
+        counts=blocks,
+        corner=np.zeros((12, 2), np.int64),
+        medium_index=np.full(12, medium, np.float32),
+    )
+    assert loaded.outliers is not None
+    plain = loaded.outliers.score(predict_features(loaded, cut)).reshape(3, 4)
+    shown = np.isfinite(found.probability[..., 0])
+    assert shown.sum() >= 5
+    np.testing.assert_allclose(found.outlier[shown], plain[shown], rtol=0.02)
+    assert np.isnan(found.outlier[~shown]).all()
+    (none,) = classify_projections(classifier, [(counts, voxel_um, medium)])
+    assert np.isnan(none.outlier).all()
