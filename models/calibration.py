@@ -41,17 +41,29 @@ def fit_temperature(logits: npt.ArrayLike, truth: npt.ArrayLike, *, held_out: st
     Returns
     -------
     calibration
-        Between 1/10 and 10; 1 and "not calibrated" where fewer than 20 patches are wrong.
+        Between 1/10 and 10. Where fewer than 20 patches are wrong the likelihood would run off to certainty: as
+        much weight as is missing to 20 errors is then given to the wrong states of all patches, and the
+        temperature may only make a timid classifier bolder (below 1), as label smoothing makes them timid.
+        1 and "not calibrated" where even that says nothing.
     """
     z, y = np.asarray(logits, dtype=float), np.asarray(truth)
     errors = int((z.argmax(axis=1) != y).sum()) if len(y) else 0
-    if errors < LEAST_ERRORS:
-        return Calibration(1.0, f"not calibrated: {errors} errors in {len(y)} patches of {held_out}")
+    missing = max(0, LEAST_ERRORS - errors)
+    untouched = Calibration(1.0, f"not calibrated: {errors} errors in {len(y)} patches of {held_out}")
+    if len(y) <= missing:
+        return untouched
     found = minimize_scalar(
-        lambda log_t: _nll_of_logits(z / np.exp(log_t), y), bounds=(-LOG_BOUND, LOG_BOUND), method="bounded"
+        lambda log_t: _nll_of_logits(z / np.exp(log_t), y, missing=missing),
+        bounds=(-LOG_BOUND, LOG_BOUND),
+        method="bounded",
     )
     temperature = float(np.exp(found.x))
-    return Calibration(temperature, f"temperature {temperature:.3f} from {len(y)} patches of {held_out}")
+    text = f"temperature {temperature:.3f} from {len(y)} patches of {held_out}"
+    if not missing:
+        return Calibration(temperature, text)
+    if temperature >= 1:
+        return untouched
+    return Calibration(temperature, f"{text}, whose {errors} errors were counted as {LEAST_ERRORS}")
 
 
 def negative_log_likelihood(probability: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -135,12 +147,20 @@ def _bin(confidence: npt.NDArray[np.float64], *, bins: int, equal_mass: bool) ->
         return np.minimum((confidence * bins).astype(np.int64), bins - 1)
     # equal confidences share a bin, whatever the order in which they came
     rank = rankdata(confidence, method="min") - 1
-    return (rank * bins / len(confidence)).astype(np.int64)
+    place: npt.NDArray[np.int64] = (rank * bins / len(confidence)).astype(np.int64)
+    return place
 
 
 def _gap(difference: npt.NDArray[np.float64], place: npt.NDArray[np.int64], bins: int) -> float:
     return float(np.abs(np.bincount(place, weights=difference, minlength=bins)).sum() / len(difference))
 
 
-def _nll_of_logits(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.int64]) -> float:
-    return float(-log_softmax(logits, axis=1)[np.arange(len(truth)), truth].mean())
+def _nll_of_logits(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], *, missing: int) -> float:
+    """Mean negative log-likelihood, as if `missing` patches more were wrong."""
+    log_p = log_softmax(logits, axis=1)
+    right = log_p[np.arange(len(truth)), truth]
+    if not missing:
+        return float(-right.mean())
+    wrong = (log_p.sum(axis=1) - right) / (logits.shape[1] - 1)
+    share = missing / len(truth)
+    return float(-((1 - share) * right.mean() + share * wrong.mean()))

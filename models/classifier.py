@@ -16,15 +16,14 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.networks import ARCHITECTURES, build_network
+from models.networks import ARCHITECTURES, build_network, is_volumetric
 from models.outliers import PREFIX, Outliers, from_tensors, to_tensors
+from models.shelf import CARD, WEIGHTS, require_files
 from plates.counts import COUNTS_PER_INDEX
 from plates.errors import ClassifierError, SettingsError
 from plates.patches import PATCH_PX, UM_PER_PX, analysis_shape
 from plates.states import STATES
 
-WEIGHTS = "weights.safetensors"
-CARD = "card.json"
 CARD_FORMAT = 1
 # Processors and library versions round differently; a wrong transform moves probabilities by far more.
 TEST_TOLERANCE = 0.005
@@ -201,17 +200,7 @@ def load_classifier(path: Path, *, device: str = "cpu") -> Classifier:
 
 def read_card(path: Path) -> Card:
     """Read the card of a classifier folder, without its weights."""
-    if not path.is_dir():
-        raise ClassifierError(
-            f"There is no classifier folder {path}. Expected a folder with {WEIGHTS} and {CARD}. "
-            "Correct the path, or make a classifier with 'tomoscreen train'."
-        )
-    for name in (CARD, WEIGHTS):
-        if not (path / name).is_file():
-            raise ClassifierError(
-                f"The classifier folder {path} has no {name}. Expected {WEIGHTS} and {CARD}. "
-                "Copy the classifier folder again, or make one with 'tomoscreen train'."
-            )
+    require_files(path)
     try:
         values = json.loads((path / CARD).read_text(encoding="utf-8"))
         if values["card_format"] != CARD_FORMAT:
@@ -234,6 +223,11 @@ def read_card(path: Path) -> Card:
             f"{path / CARD} names the architecture {card.architecture!r}; this version knows "
             f"{', '.join(ARCHITECTURES)}. Update tomoscreen, or give another classifier."
         )
+    if is_volumetric(card.architecture) != (card.planes is not None):
+        raise ClassifierError(
+            f"{path / CARD} says that a {card.architecture} looks at {looks_at(card)}. The card was altered: copy the "
+            "classifier folder again."
+        )
     return card
 
 
@@ -251,11 +245,21 @@ def require_for_screening(card: Card, *, path: Path) -> None:
             f"{', '.join(STATES)}, in this order. Train it again with these states, or give another one."
         )
     if card.planes is not None or card.quantity != INDEX:
-        shown = f"volumes of {card.planes} planes" if card.planes is not None else f"images of {card.quantity}"
+        shown = looks_at(card) if card.planes is not None else f"images of {card.quantity}"
         raise ClassifierError(
             f"The classifier in {path} looks at {shown}; a plate is classified from projections of refractive "
             "index. Give a classifier of projections, or judge this one with `tomoscreen evaluate`."
         )
+    if card.um_per_px != UM_PER_PX:
+        raise ClassifierError(
+            f"The classifier in {path} was trained at {card.um_per_px} um per pixel; plates are resampled to "
+            f"{UM_PER_PX}, whatever the microscope's own pixels. Train it at that scale, or give another one."
+        )
+
+
+def looks_at(card: Card) -> str:
+    """What a classifier looks at, in words."""
+    return "projections" if card.planes is None else f"volumes of {card.planes} planes"
 
 
 def refuse_existing(path: Path) -> None:
@@ -341,11 +345,11 @@ def _check_test(classifier: Classifier, path: Path) -> None:
         expected = np.asarray(test["probability"], dtype=float)
         patches = made_up_patches(classifier.card, seed=int(test["seed"]), count=int(test["patches"]))
         tolerance = float(test["tolerance"])
+        found = predict(classifier, patches)
     except (KeyError, TypeError, ValueError) as error:
         raise ClassifierError(
             f"{path / CARD} has no usable test input ({error}). Copy the classifier folder again."
         ) from error
-    found = predict(classifier, patches)
     difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
     if not difference <= tolerance:  # also when it is NaN
         raise ClassifierError(

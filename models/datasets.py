@@ -1,9 +1,9 @@
 """Annotated patches: from a table and its plates to images with the state of each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,9 @@ class Projections(Protocol):
     def projection(self, well: str, *, field: int, timepoint: int) -> npt.NDArray[np.uint16]:
         """Projection (y, x) in counts."""
         ...
+
+
+AnyPlate = TypeVar("AnyPlate", bound=Projections)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,14 +132,52 @@ def read_patches(
     SettingsError
         Naming the line, if a well, field or timepoint is not in its plate or a patch lies outside its field.
     """
-    open_plate = open_plate or store.open_plate
-    medium_of = medium_of or _stored_medium
     size = patch_px + 2 * MARGIN_PX
     table = by_split(table)
     counts = room_for((len(table), size, size), into=into)
     corner = np.zeros((len(table), 2), dtype=np.int64)
     medium_index = np.zeros(len(table), dtype=np.float32)
     done = 0
+    for field in annotated_fields(table, open_plate=open_plate or store.open_plate, medium_of=medium_of):
+        stored = field.plate.projection(field.well, field=field.field, timepoint=field.timepoint)
+        image, um_per_px = _at_analysis_scale(
+            stored, voxel_um=field.plate.voxel_um[1:], medium_index=field.medium_index
+        )
+        for place, row in zip(field.rows.index, field.rows.itertuples(), strict=True):
+            centre = np.array([row.y_um, row.x_um], dtype=float) / um_per_px
+            counts[place], corner[place] = cut_patch(image, centre, patch_px, size, where_of(row))
+        medium_index[field.rows.index] = field.medium_index
+        done += len(field.rows)
+        if progress is not None:
+            progress(done, len(table))
+    return labelled(table, counts, corner, medium_index, states=states)
+
+
+class AnnotatedField(NamedTuple, Generic[AnyPlate]):
+    """One field that is to be read, and the rows of the table that lie in it."""
+
+    plate: AnyPlate
+    rows: pd.DataFrame
+    well: str
+    field: int
+    timepoint: int
+    medium_index: float
+
+
+def annotated_fields(
+    table: pd.DataFrame,
+    *,
+    open_plate: Callable[[Path], AnyPlate],
+    medium_of: Callable[[Path], Callable[[str, int, int], float]] | None,
+) -> Iterator[AnnotatedField[AnyPlate]]:
+    """Every field that the table names, once, checked to be in its plate and to have a known medium.
+
+    Raises
+    ------
+    SettingsError
+        Naming the line, if a well, field or timepoint is not in its plate or its medium is not known.
+    """
+    medium_of = medium_of or _stored_medium
     for path, of_plate in table.groupby("plate", sort=True):
         plate, medium = open_plate(Path(str(path))), medium_of(Path(str(path)))
         for _, rows in of_plate.groupby(["well", "field", "timepoint"], sort=True):
@@ -146,19 +187,10 @@ def read_patches(
             index = medium(well, field, timepoint)
             if not np.isfinite(index):
                 raise SettingsError(
-                    f"{_where(first)}: field {field} of {well} at timepoint {timepoint} has no known index "
+                    f"{where_of(first)}: field {field} of {well} at timepoint {timepoint} has no known index "
                     "of its medium: it is missing, or was not ingested. Remove its rows, or ingest it first."
                 )
-            stored = plate.projection(well, field=field, timepoint=timepoint)
-            image, um_per_px = _at_analysis_scale(stored, voxel_um=plate.voxel_um[1:], medium_index=index)
-            for place, row in zip(rows.index, rows.itertuples(), strict=True):
-                centre = np.array([row.y_um, row.x_um], dtype=float) / um_per_px
-                counts[place], corner[place] = _cut(image, centre, patch_px, size, _where(row))
-            medium_index[rows.index] = index
-            done += len(rows)
-            if progress is not None:
-                progress(done, len(table))
-    return labelled(table, counts, corner, medium_index, states=states)
+            yield AnnotatedField(plate, rows, well, field, timepoint, index)
 
 
 def by_split(table: pd.DataFrame) -> pd.DataFrame:
@@ -204,7 +236,7 @@ def _stored_medium(path: Path) -> Callable[[str, int, int], float]:
 
 
 def _check_place(plate: Projections, rows: pd.DataFrame, *, well: str, field: int, timepoint: int) -> None:
-    where = _where(rows.iloc[0])
+    where = where_of(rows.iloc[0])
     if well not in plate.wells:
         raise SettingsError(
             f"{where}: well {well!r} is not in the plate. Expected one of {', '.join(plate.wells[:8])}"
@@ -217,7 +249,7 @@ def _check_place(plate: Projections, rows: pd.DataFrame, *, well: str, field: in
             )
 
 
-def _where(row: Any) -> str:
+def where_of(row: Any) -> str:
     """Plate and line of a row of the table, for a message."""
     place = Path(str(row.plate)).name
     line = getattr(row, "line", None)
@@ -236,9 +268,16 @@ def _at_analysis_scale(
     return index.clip(1, 32767).astype(np.uint16), um_per_px
 
 
-def _cut(
+def cut_patch(
     image: npt.NDArray[np.uint16], centre: npt.NDArray[np.float64], patch: int, size: int, where: str
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
+    """Cut `size` px around a centre (y, x in px) out of an image, and say where the patch starts in the cutting.
+
+    Raises
+    ------
+    SettingsError
+        If the patch leaves the image by more than half a pixel's rounding; `where` begins the message.
+    """
     shape = np.array(image.shape)
     start = np.rint(centre - patch / 2).astype(np.int64)
     # half a pixel of rounding is forgiven, a patch that leaves its field is not

@@ -41,7 +41,7 @@ class Wells:
 
     def sums(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(patch,) -> (well,)."""
-        return np.bincount(self.of_patch, weights=values, minlength=self.count)
+        return np.bincount(self.of_patch, weights=values, minlength=self.count).astype(np.float64)
 
 
 def wells_of(groups: npt.ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Wells:

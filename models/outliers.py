@@ -185,4 +185,4 @@ def shrunk_covariance(deviation: npt.NDArray[np.float64]) -> npt.NDArray[np.floa
 
 
 def _to_length_one(features: torch.Tensor) -> torch.Tensor:
-    return features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return torch.nn.functional.normalize(features, dim=1)

@@ -63,7 +63,7 @@ def as_input(index: torch.Tensor, card: Card, px: int) -> torch.Tensor:
         flat = nn.functional.interpolate(flat, size=(px, px), mode="bilinear", align_corners=False, antialias=True)
         image = flat.reshape(*image.shape[:-2], px, px)
     image = image[:, None]
-    return image.contiguous(memory_format=torch.channels_last) if image.ndim == 4 else image
+    return image.contiguous(memory_format=torch.channels_last if image.ndim == 4 else torch.channels_last_3d)
 
 
 def uses_bf16(device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""Starting weights: read from a file, a classifier's folder, the torch cache or the network, and fitted to one channel."""
+"""Starting weights: from a file, a classifier, the torch cache or the network, fitted to one channel."""
 
 from pathlib import Path
 
@@ -25,20 +25,22 @@ def starting_tensors(source: Path | str, *, architecture: str) -> dict[str, torc
     Raises
     ------
     ClassifierError
-        If they are not there or cannot be read; both ways to get them are named.
+        If nobody publishes such weights, or they are not there or cannot be read; both ways to get them are named.
     """
     if source not in PUBLISHED:
         return _from_file(Path(source), architecture=architecture)
+    name = _published_name(architecture)
+    if source != name:
+        offered = "random weights (none given)" if name is None else f"'{name}'"
+        raise ClassifierError(
+            f"There are no '{source}' weights for {architecture}. Expected {offered} or the path of a file."
+        )
     try:
         published = torchvision.models.get_model_weights(architecture).DEFAULT
         tensors: dict[str, torch.Tensor] = published.get_state_dict(progress=False, check_hash=True)
         return tensors
     except (OSError, RuntimeError) as error:  # no network, no room, or a download whose hash is wrong
         raise ClassifierError(_neither_there(architecture, str(error))) from error
-    except ValueError as error:  # a network that nobody has published weights for
-        raise ClassifierError(
-            f"There are no {source} weights for {architecture}. Start it from random weights or from a file."
-        ) from error
 
 
 def load_backbone(
@@ -96,15 +98,22 @@ def _from_file(path: Path, *, architecture: str) -> dict[str, torch.Tensor]:
         ) from error
 
 
+def _published_name(architecture: str) -> str | None:
+    """Which of the names gives torchvision's weights of a network; None where it has none."""
+    if architecture not in torchvision.models.list_models():
+        return None
+    return "kinetics" if architecture in torchvision.models.list_models(torchvision.models.video) else "imagenet"
+
+
 def _neither_there(architecture: str, reason: str) -> str:
-    try:
-        url = torchvision.models.get_model_weights(architecture).DEFAULT.url
-    except ValueError:
+    name = _published_name(architecture)
+    if name is None:
         return f"The weights for {architecture} are not there: {reason}. Correct the path."
-    name = "Kinetics" if "r3d" in architecture else "ImageNet"
+    url = torchvision.models.get_model_weights(architecture).DEFAULT.url
+    spelled = {"kinetics": "Kinetics", "imagenet": "ImageNet"}[name]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     return (
-        f"The {name} weights of {architecture} are not there: {reason}. Either let torchvision fetch them "
-        f"once (weights '{name.lower()}', with network; they are kept in {folder}), or download {url} elsewhere "
+        f"The {spelled} weights of {architecture} are not there: {reason}. Either let torchvision fetch them "
+        f"once (weights '{name}', with network; they are kept in {folder}), or download {url} elsewhere "
         "and give the path of that file as weights."
     )

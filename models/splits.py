@@ -70,11 +70,11 @@ def split_by(
     wanted = [split for split, share in zip(SPLITS, shares, strict=True) if share > 0]
     if len(names) < len(wanted):
         raise SettingsError(
-            f"The annotated patches lie on {len(names)} {by}{'s' * (len(names) != 1)} ({_listed(names)}), too few "
-            f"for {', '.join(wanted)}. Expected at least {len(wanted)}. Annotate another {by}, hold one out by "
+            f"The annotated patches lie on {len(names)} {by}{'s' * (len(names) != 1)} ({_listed(names.tolist())}), too "
+            f"few for {', '.join(wanted)}. Expected at least {len(wanted)}. Annotate another {by}, hold one out by "
             "its name (the others are then divided by wells), or split by well."
         )
-    counts = pd.crosstab(units, table["state"].to_numpy()).loc[names].to_numpy(dtype=float)
+    counts = pd.crosstab(units, table["state"].to_numpy()).loc[names.tolist()].to_numpy(dtype=float)
     return np.array(SPLITS, dtype="U10")[_dealt_whole(counts, shares=shares, seed=seed)[place]]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,8 @@ from models.batches import Augmentation, Batches, class_weights
 from models.calibration import fit_temperature
 from models.checkpoints import RECORD, Run
 from models.checkpoints import Epoch as Epoch
-from models.classifier import Card, Classifier, refuse_existing, resolve_device, save_classifier
-from models.datasets import Patches, Projections, read_patches
+from models.classifier import Card, Classifier, looks_at, refuse_existing, resolve_device, save_classifier
+from models.datasets import Patches, read_patches
 from models.evaluation import evaluate
 from models.networks import build_network, is_volumetric
 from models.outliers import LEAST_PATCHES, Outliers, fit_outliers
@@ -48,7 +49,7 @@ def train(
     command: str = "",
     device: str = "auto",
     start: Classifier | None = None,
-    open_plate: Callable[[Path], Projections] | None = None,
+    open_plate: Callable[[Path], Any] | None = None,
     medium_of: Callable[[Path], Callable[[str, int, int], float]] | None = None,
     progress: Callable[[Epoch], None] | None = None,
 ) -> Classifier:
@@ -115,7 +116,7 @@ def read_for(
     *,
     states: Sequence[str] = STATES,
     into: Path | None = None,
-    open_plate: Callable[[Path], Projections] | None = None,
+    open_plate: Callable[[Path], Any] | None = None,
     medium_of: Callable[[Path], Callable[[str, int, int], float]] | None = None,
 ) -> Patches:
     """Read what a recipe's network looks at: projections or volumes (see `read_patches`, `read_volumes`)."""
@@ -126,6 +127,8 @@ def read_for(
             table,
             planes=recipe.planes,
             um_per_plane=recipe.um_per_plane,
+            open_plate=open_plate,
+            medium_of=medium_of,
             patch_px=recipe.patch_px,
             states=states,
             into=into,
@@ -281,8 +284,7 @@ def _trained_network(
     if start is not None:
         _take_over(network, start, recipe, card)
     network.to(device)
-    if training.planes is None:
-        network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last if training.planes is None else torch.channels_last_3d)
     optimizer = torch.optim.AdamW(_groups(network, recipe), lr=recipe.learning_rate, fused=True)
     under_way = Run(network=network, optimizer=optimizer, work=work, fingerprint=card.fingerprint)
     under_way.resume()
@@ -319,7 +321,7 @@ def _take_over(network: nn.Module, start: Classifier, recipe: Recipe, card: Card
     if start.card.architecture != recipe.architecture or start.card.planes != card.planes:
         raise SettingsError(
             f"The classifier {start.card.name!r} is a {start.card.architecture} of "
-            f"{_looks_at(start.card)}, the training asks for a {recipe.architecture} of {_looks_at(card)}. "
+            f"{looks_at(start.card)}, the training asks for a {recipe.architecture} of {looks_at(card)}. "
             "Start from a classifier of the same kind."
         )
     same = start.card.states == card.states
@@ -327,10 +329,6 @@ def _take_over(network: nn.Module, start: Classifier, recipe: Recipe, card: Card
         name: tensor for name, tensor in start.network.state_dict().items() if same or not name.startswith("fc.")
     }
     network.load_state_dict(tensors, strict=same)
-
-
-def _looks_at(card: Card) -> str:
-    return "projections" if card.planes is None else f"volumes of {card.planes} planes"
 
 
 def _set_stage(network: nn.Module, recipe: Recipe, epoch: int) -> None:

@@ -9,6 +9,8 @@ import typer
 
 from plates.errors import SettingsError, TomoscreenError, UnfinishedError
 from plates.files import location
+from screening.classifier_commands import adapt, annotate, compare, evaluate, models_app, train
+from screening.options import PlatePath, Scheduler, Workers, numbers, workers_from
 
 TRANSIENT = 75  # storage failed: try again when it is mended
 INTERRUPTED = 130  # what typer leaves with after Ctrl-C
@@ -22,17 +24,12 @@ app = typer.Typer(
 )
 
 
-def plate_on_disk(text: str) -> Path:
-    """A plate's path; only `ingest` writes into object stores yet."""
-    if "://" in text:
-        raise SettingsError(f"{text}: only `ingest` works in an object store. Copy the plate to a disk.")
-    return Path(text)
-
-
 layout_app = typer.Typer(no_args_is_help=True, help="Plate maps: look at them before anything runs.")
 app.add_typer(layout_app, name="layout")
+for command in (annotate, train, evaluate, compare, adapt):
+    app.command()(command)
+app.add_typer(models_app, name="models")
 
-PlatePath = Annotated[Path, typer.Argument(parser=plate_on_disk, help="The plate's store, such as results/P012.zarr.")]
 PlateMapPath = Annotated[Path, typer.Option(help="Plate map (CSV, TSV or Excel).")]
 DoseUnit = Annotated[str | None, typer.Option(help="Unit of doses written without one.")]
 Sheet = Annotated[str | None, typer.Option(help="Sheet of an Excel plate map; by default the first.")]
@@ -43,8 +40,6 @@ Manifest = Annotated[Path | None, typer.Option(help="CSV that places files by ha
 Acquisition = Annotated[int | None, typer.Option(min=0, help="Which run of an OME-Zarr plate.")]
 Channel = Annotated[str | None, typer.Option(help="Channel of an OME-Zarr plate that holds the index.")]
 Compounds = Annotated[Path | None, typer.Option(help="Table of compounds, as Broad plate maps have it.")]
-Workers = Annotated[str, typer.Option(help="Local processes; 'auto' is one a core.")]
-Scheduler = Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")]
 
 
 def main() -> None:
@@ -95,6 +90,8 @@ def simulate(
     fields: Annotated[int, typer.Option(min=1, help="Fields a well.")] = 2,
     variant: Annotated[str, typer.Option(help="How TCF stores it: uint16, float, ldm, ldm8.")] = "uint16",
     fluorescence: Annotated[bool, typer.Option(help="Add Hoechst, annexin V and PI channels.")] = False,
+    line: Annotated[str, typer.Option(help="Cell line: HeLa-like or A549-like.")] = "HeLa-like",
+    controls: Annotated[bool, typer.Option("--controls", help="One plate of controls only, to annotate.")] = False,
     workers: Workers = "auto",
 ) -> None:
     """Make plates whose answers are known, written as the instrument writes them.
@@ -113,9 +110,11 @@ def simulate(
             hours=numbers(hours, option="--hours"),
             workers=workers_from(workers),
             progress=bars,
+            controls=controls,
             fields=fields,
             variant=variant,
             fluorescence=fluorescence,
+            line=line,
         )
     typer.echo(f"Simulated {plates} plates with their truth. Next: tomoscreen run {settings}")
 
@@ -243,42 +242,6 @@ def ingest(
 
 
 @app.command()
-def train(
-    annotations: Annotated[Path, typer.Argument(help="CSV: plate, well, field, timepoint, y_um, x_um, state.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the classifier to make.")],
-    architecture: Annotated[str, typer.Option(help="resnet18, resnet34, resnet50 or resnet101.")] = "resnet101",
-    weights: Annotated[str | None, typer.Option(help="'imagenet', or a file of weights to start from.")] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 16,
-    batch: Annotated[int, typer.Option(min=1)] = 32,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    trained_on: Annotated[str, typer.Option(help="What the patches show, for the card and every report.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-) -> None:
-    """Train a classifier on annotated patches; an interrupted training goes on where it was.
-
-    Example: tomoscreen train annotations.csv classifiers/HeLa --architecture resnet101 --weights imagenet
-    """
-    from models.annotations import read_annotations
-    from models.training import Recipe
-    from models.training import train as train_classifier
-    from screening.terminal import Bars
-
-    recipe = Recipe(architecture=architecture, weights=weights, epochs=epochs, batch=batch, seed=seed)
-    with Bars() as bars:
-        classifier = train_classifier(
-            read_annotations(annotations),
-            out=out,
-            recipe=recipe,
-            trained_on=trained_on,
-            command=" ".join(["tomoscreen", *sys.argv[1:]]),
-            device=device,
-            progress=lambda epoch: bars(epoch.epoch, epochs, f"training {out.name}"),
-        )
-    best = classifier.card.metrics["validation"]
-    typer.echo(f"{out}: accuracy {best['accuracy']:.3f} on validation wells; {classifier.card.calibration}.")
-
-
-@app.command()
 def classify(
     plate: PlatePath,
     classifier: Annotated[
@@ -384,22 +347,3 @@ def demo(
         outcome, comparison = run_demo(out, seed=seed, workers=workers_from(workers), progress=bars)
     print_comparison(comparison)
     print_outcome(outcome)
-
-
-def numbers(text: str, *, option: str) -> tuple[float, ...]:
-    """Read a comma-separated list of numbers, such as "0,8,16"."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise SettingsError(f"{option} got '{text}'. Expected numbers and commas, such as 0,8,16.") from None
-
-
-def workers_from(text: str) -> int:
-    """Read a number of workers; "auto" is one a core."""
-    from screening.cluster import worker_count
-
-    if text == "auto":
-        return worker_count("auto")
-    if not text.isdigit() or int(text) < 1:
-        raise SettingsError(f"--workers got '{text}'. Expected 'auto' or a number from 1 up.")
-    return int(text)

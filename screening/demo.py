@@ -8,8 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from plates.errors import SettingsError
 from plates.results import read_result
-from plates.simulation.design import design_plates, make_library
+from plates.simulation.cells import CELL_LINES
+from plates.simulation.design import design_annotation_plate, design_plates, make_library
 from plates.simulation.plate import simulate_plate
 from plates.simulation.truth import read_compounds
 from screening.cluster import cluster, worker_count
@@ -57,12 +59,18 @@ def simulate_campaign(
     results: Path | None = None,
     workers: int | Literal["auto"] = "auto",
     progress: Progress | None = None,
+    line: str = "HeLa-like",
+    controls: bool = False,
     **options: Any,
 ) -> Path:
     """Write simulated plates and the screen.toml that runs them.
 
     Parameters
     ----------
+    line
+        Name of the cell line, one of `plates.simulation.cells.CELL_LINES`.
+    controls
+        Plates of controls only, as a laboratory makes them to annotate; `compounds` plays no part then.
     results
         Where the run is to put its results; by default `results` beside the plates.
     options
@@ -74,7 +82,16 @@ def simulate_campaign(
         The screen.toml.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    designs = design_plates(make_library(seed, compounds=compounds), seed=seed, plates=plates, hours=hours, **options)
+    if line not in CELL_LINES:
+        raise SettingsError(f"The cell line {line!r} is not known. Expected one of {', '.join(CELL_LINES)}.")
+    options |= {"line": CELL_LINES[line], "hours": hours}
+    if controls:
+        designs = [
+            design_annotation_plate(seed * 1000 + number, name=f"P{number + 1:03d}", **options)
+            for number in range(plates)
+        ]
+    else:
+        designs = design_plates(make_library(seed, compounds=compounds), seed=seed, plates=plates, **options)
     with cluster(workers=worker_count(workers)) as client:
         for design in designs:
             simulate_plate(design, folder, client=client, progress=progress)

@@ -502,6 +502,9 @@ def _write_results(plate: Plate, headers: Sequence[Header], *, plate_map: PlateM
         if has_result(plate.path, name):
             # acquisitions that are archived elsewhere by now are still in the plate
             results[name] = with_earlier(results[name], read_result(plate.path, name), plate, headers)
+    if plate.fluorescence:
+        emission = {name: value for header in headers for name, value in header.emission_um}
+        results["registration"].attrs["emission_um"] = json.dumps(emission, sort_keys=True)
     results["medium_drift"] = medium_drift(results["fields"])
     if plate_map is not None:
         results["layout"] = plate_map.to_dataset()

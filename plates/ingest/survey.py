@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,8 @@ class Header:
         Such as ``"OME-TIFF"`` and ``"uint16"``; empty where unknown.
     channels
         Names of the fluorescence channels.
+    emission_um
+        Emission wavelength of those channels that the file tells it of.
     position_mm
         Of the stage (x, y, z) at the first frame; NaN where the file does not say.
     instrument
@@ -62,6 +65,7 @@ class Header:
     file_format: str = ""
     stored: str = ""
     channels: tuple[str, ...] = ()
+    emission_um: tuple[tuple[str, float], ...] = ()
     position_mm: tuple[float, ...] = (float("nan"),) * 3
     instrument: str = "{}"
 
@@ -88,6 +92,11 @@ def read_header(source: Source) -> Header:
                 file_format=acquisition.format,
                 stored=acquisition.stored,
                 channels=tuple(acquisition.channels),
+                emission_um=tuple(
+                    (name, one.emission_um)
+                    for name, one in acquisition.channels.items()
+                    if math.isfinite(one.emission_um)
+                ),
                 position_mm=acquisition.position_mm,
                 instrument=json.dumps(acquisition.describe_instrument(), sort_keys=True),
             )

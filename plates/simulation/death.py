@@ -5,7 +5,7 @@ catch its errors.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,14 +49,19 @@ class Hazard:
 
 @dataclass(frozen=True)
 class Compound:
-    """A compound by what it does: a hazard for each pathway it triggers, one for the visible response."""
+    """A compound by what it does: a hazard for each pathway it triggers, one for the visible response.
+
+    `granule_height` changes what the response looks like: instead of vacuoles and rings, granules gather
+    above (1, apical) or below (-1, basal) the middle of the cell; 0 is the common response.
+    """
 
     name: str
     hazards: dict[str, Hazard] = field(default_factory=dict)
+    granule_height: float = 0.0
 
     def without(self, *pathways: str) -> "Compound":
         """Return the compound beside an inhibitor that turns pathways off."""
-        return Compound(self.name, {key: value for key, value in self.hazards.items() if key not in pathways})
+        return replace(self, hazards={key: value for key, value in self.hazards.items() if key not in pathways})
 
 
 # What happens without any compound, per hour: a few percent of deaths over a day.
@@ -73,6 +78,7 @@ class Fate:
     pi_h: float
     response_h: float
     detach_h: float
+    granule_height: float = 0.0
 
     def state(self, hours: float) -> str:
         """True state: the pathway from the first change of index on; else alive, with or without response."""
@@ -97,7 +103,8 @@ def draw_fate(rng: np.random.Generator, compound: Compound | None, dose_um: floa
     if DEAD[winner] != "apoptosis":
         pi = annexin = max(annexin, pi)
     detach = onset + 6 + rng.exponential(40.0)
-    return Fate(DEAD[winner], onset, onset + annexin, onset + pi, float(response), detach)
+    height = compound.granule_height if compound is not None else 0.0
+    return Fate(DEAD[winner], onset, onset + annexin, onset + pi, float(response), detach, height)
 
 
 def expected_fractions(compound: Compound | None, doses_um: Sequence[float], hours: float) -> NDArray[np.float64]:

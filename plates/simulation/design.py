@@ -15,11 +15,38 @@ from plates.simulation.optics import Optics
 from plates.states import DEAD
 
 INDUCERS = {
-    "apoptosis": Compound("inducer-A", {"apoptosis": Hazard(0.1, 0.45, 2.0, 1.0), RESPONSE: Hazard(0.1, 0.8)}),
-    "necroptosis": Compound("inducer-P", {"necroptosis": Hazard(0.1, 0.45, 2.0, 1.5), RESPONSE: Hazard(0.1, 0.8)}),
-    "necrosis": Compound("inducer-N", {"necrosis": Hazard(0.1, 0.55, 2.0, 0.3), RESPONSE: Hazard(0.1, 0.8)}),
+    "apoptosis": Compound("inducer-A", {"apoptosis": Hazard(0.1, 0.6, 2.0, 1.0), RESPONSE: Hazard(0.1, 0.8)}),
+    "necroptosis": Compound("inducer-P", {"necroptosis": Hazard(0.1, 0.6, 2.0, 1.5), RESPONSE: Hazard(0.1, 0.8)}),
+    "necrosis": Compound("inducer-N", {"necrosis": Hazard(0.1, 0.6, 2.0, 0.3), RESPONSE: Hazard(0.1, 0.8)}),
 }
 INDUCER_DOSE_UM = 10.0
+SUBLETHAL = Compound("sub-lethal", {RESPONSE: Hazard(0.1, 0.8)})
+"""Kills nothing: its cells live and show that they are treated."""
+
+SUBTLE = {
+    "doxorubicin-like": Compound("doxorubicin-like", {RESPONSE: Hazard(0.1, 0.8)}, granule_height=1.0),
+    "cisplatin-like": Compound("cisplatin-like", {RESPONSE: Hazard(0.1, 0.8)}, granule_height=-1.0),
+}
+"""Two drugs whose living cells differ along z only: mirror images about the cell's middle.
+
+Named after the two drugs that the study could tell apart in volumes and not in projections
+(doi 10.1002/aisy.202500633). That granules and nucleus shift in this way is an invention.
+"""
+
+HARDER: dict[str, dict[str, Any]] = {
+    "noise x2": {"optics": Optics(noise=4e-4, fringes=8e-4)},
+    "noise x3": {"optics": Optics(noise=6e-4, fringes=12e-4)},
+    "noise x4": {"optics": Optics(noise=8e-4, fringes=16e-4)},
+    "crowded": {"confluency": (0.7, 0.95)},
+    "early": {"hours": (2.0, 3.0, 4.0)},
+}
+"""Settings harder than the default, as fields of `PlateDesign`.
+
+Noise and fringes of twice to four times the default; cells that touch and lie over each other nearly
+everywhere; frames of the first hours after most onsets (the inducers wait 0.3 to 1.5 h), where a death has
+its name but not yet its look, and no classifier can be right throughout.
+"""
+
 PLATE_FORMATS = {96: (8, 12), 384: (16, 24)}
 
 
@@ -58,8 +85,9 @@ class Faults:
 class PlateDesign:
     """A whole simulated plate; with the same design and seed it is always the same plate.
 
-    `shape` is (z, y, x) of the stored voxels; `difficulty` scales the noise and the spread between cells'
-    looks, 1 being the default of all published numbers.
+    `shape` is (z, y, x) of the stored voxels. How hard a plate is to read follows from `optics` (noise,
+    fringes), `confluency` and `hours`; their defaults are those of all published numbers, `HARDER` names
+    other settings.
     """
 
     name: str
@@ -133,28 +161,91 @@ def design_plates(
         for pathway in DEAD:
             content += [(INDUCERS[pathway], INDUCER_DOSE_UM, "positive", pathway)] * inducers
         content += [(compound, float(dose), "none", "") for compound in library for dose in doses_um]
-        rows, columns = PLATE_FORMATS[96 if len(content) <= 96 else 384]
-        if len(content) > rows * columns:
-            raise SettingsError(
-                f"{len(content)} wells do not fit a {rows * columns}-well plate. Use fewer compounds or doses."
-            )
-        places = sorted(rng.choice(rows * columns, size=len(content), replace=False))
-        order = rng.permutation(len(content))
-        wells = []
-        for place, which in zip(places, order, strict=True):
-            compound, dose, control, inducer = content[which]
-            well = f"{chr(65 + place // columns)}{place % columns + 1:02d}"
-            wells.append(PlannedWell(well, compound, dose, control, inducer, number + 1))
+        rows, columns = _format(len(content))
+        wells = _scatter(content, rows, columns, rng, replicate=number + 1)
         designs.append(
             PlateDesign(
                 name=names[number] if names else f"P{number + 1:03d}",
                 seed=seed * 1000 + number,
-                wells=tuple(wells),
+                wells=wells,
                 plate_format=rows * columns,
                 **options,
             )
         )
     return designs
+
+
+def design_annotation_plate(
+    seed: int,
+    *,
+    name: str,
+    wells_per_state: int = 6,
+    hours: Sequence[float] = (12.0, 18.0),
+    line: CellLine | None = None,
+    inducer_dose_um: float = INDUCER_DOSE_UM,
+    sublethal_dose_um: float = INDUCER_DOSE_UM,
+    **options: Any,
+) -> PlateDesign:
+    """Design a plate of controls only, as a laboratory makes it to annotate.
+
+    Vehicle wells, wells of the three inducers, and wells of a sub-lethal compound whose cells live and
+    respond, all scattered over a 96- or 384-well plate.
+
+    Parameters
+    ----------
+    wells_per_state
+        Wells of the vehicle, of each inducer, and of the sub-lethal compound.
+    hours
+        Times of the frames after dosing. The default are times at which nearly all cells of an inducer's
+        well have died; early ones need purer patches.
+    line
+        Cell line; by default the HeLa-like one.
+    options
+        Further fields of `PlateDesign`, such as `fluorescence=True`.
+    """
+    content: list[tuple[Compound | None, float, str, str]] = [(None, 0.0, "negative", "")] * wells_per_state
+    for pathway in DEAD:
+        content += [(INDUCERS[pathway], inducer_dose_um, "positive", pathway)] * wells_per_state
+    content += [(SUBLETHAL, sublethal_dose_um, "none", "")] * wells_per_state
+    options = {"hours": tuple(hours), "line": line or CellLine(), **options}
+    _check(options)
+    rows, columns = _format(len(content))
+    return PlateDesign(
+        name=name,
+        seed=seed,
+        wells=_scatter(content, rows, columns, np.random.default_rng([seed, 3]), replicate=None),
+        plate_format=rows * columns,
+        **options,
+    )
+
+
+def _format(wells: int) -> tuple[int, int]:
+    """Rows and columns of the smallest plate that holds so many wells."""
+    rows, columns = PLATE_FORMATS[96 if wells <= 96 else 384]
+    if wells > rows * columns:
+        raise SettingsError(f"{wells} wells do not fit a {rows * columns}-well plate. Use fewer compounds or doses.")
+    return rows, columns
+
+
+def _scatter(
+    content: Sequence[tuple[Compound | None, float, str, str]],
+    rows: int,
+    columns: int,
+    rng: np.random.Generator,
+    *,
+    replicate: int | None,
+) -> tuple[PlannedWell, ...]:
+    """Deal (compound, dose, control, inducer) to random wells; without a replicate they are counted."""
+    places = sorted(rng.choice(rows * columns, size=len(content), replace=False))
+    seen: dict[tuple[str, float], int] = {}
+    wells = []
+    for place, which in zip(places, rng.permutation(len(content)), strict=True):
+        compound, dose, control, inducer = content[which]
+        key = (compound.name if compound else "", dose)
+        seen[key] = seen.get(key, 0) + 1
+        well = f"{chr(65 + place // columns)}{place % columns + 1:02d}"
+        wells.append(PlannedWell(well, compound, dose, control, inducer, replicate or seen[key]))
+    return tuple(wells)
 
 
 def _check(options: Mapping[str, Any]) -> None:

@@ -1,23 +1,19 @@
 """Drawing cells into a volume of refractive index: bodies as height maps, what is inside as ellipsoids."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
+from plates.simulation.canvas import FLOOR_UM, Canvas
 from plates.simulation.cells import Cell
 from plates.simulation.looks import Look, look
+from plates.simulation.textures import TEXTURE_PX, shifted, textures
 from plates.states import DEAD, STATES
 
 Plane = NDArray[np.float32]
 Volume = NDArray[np.float32]
-
-FLOOR_UM = 1.5  # height of the coverslip above the lower end of the volume
-EDGE_UM = 0.35  # width over which a body's edge fades, so that it does not staircase on the grid
-TEXTURE_PX = 512
 
 
 def draw_field(
@@ -42,7 +38,7 @@ def draw_field(
     states
         (y, x) footprint of the cells: 0 outside, 1 to 5 for the states in their fixed order.
     """
-    canvas = _Canvas(shape, voxel_um, rng)
+    canvas = Canvas(shape, voxel_um, rng)
     # The dead lie above the living where they meet: they are thicker.
     for cell in sorted(cells, key=lambda cell: hours >= cell.fate.onset_h):
         if cell.born_h <= hours < cell.fate.detach_h:
@@ -71,11 +67,11 @@ class _Frame:
         return self.y + along * sin + across * cos, self.x + along * cos - across * sin
 
 
-def _draw_cell(canvas: "_Canvas", cell: Cell, hours: float) -> None:
+def _draw_cell(canvas: Canvas, cell: Cell, hours: float) -> None:
     state, seen = look(cell, hours)
     alive = state not in DEAD
     mitotic = cell.mitotic and alive
-    spread = 0.08 if mitotic else seen.spread
+    spread = 0.08 if mitotic else cell.spread * seen.spread
     radius = (3 * cell.volume * seen.volume / (4 * np.pi)) ** (1 / 3)
     frame = _Frame(
         cell.y + cell.drift[0] * hours,
@@ -86,10 +82,12 @@ def _draw_cell(canvas: "_Canvas", cell: Cell, hours: float) -> None:
         FLOOR_UM + spread * cell.height + (1 - spread) * 1.7 * radius,
     )
     number = STATES.index(state) + 1
-    _draw_body(canvas, cell, seen, frame, radius, spread, number)
     # what moves from frame to frame, and what stays with the cell
     moving = np.random.default_rng((cell.seed, round(hours * 3600)))
     staying = np.random.default_rng((cell.seed, 7))
+    texture_at = tuple(int(value) for value in moving.integers(0, TEXTURE_PX, 2))
+    _draw_remains(canvas, cell, seen, frame, texture_at)
+    _draw_body(canvas, cell, seen, frame, radius, spread, number, texture_at)
     if mitotic:
         y, x = frame.at(0, 0)
         canvas.ball(y, x, frame.middle, (4.5, 1.5, 3.5), cell.cytoplasm + 0.014, cell.angle)
@@ -98,7 +96,7 @@ def _draw_cell(canvas: "_Canvas", cell: Cell, hours: float) -> None:
     for along, across, share, size, index in cell.droplets:
         y, x = frame.at(along * frame.half_length, across * frame.half_width)
         canvas.ball(y, x, FLOOR_UM + share * (frame.top - FLOOR_UM), (size, size, size), index)
-    _draw_vacuoles(canvas, seen, frame, staying)
+    _draw_vacuoles(canvas, cell, seen, frame, staying)
     _draw_granules(canvas, cell, seen, frame, staying)
     _draw_blebs(canvas, cell, seen, frame, moving)
     _draw_apoptotic_bodies(canvas, cell, seen, frame, staying, number)
@@ -106,40 +104,81 @@ def _draw_cell(canvas: "_Canvas", cell: Cell, hours: float) -> None:
 
 
 def _draw_body(
-    canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, radius: float, spread: float, number: int
+    canvas: Canvas,
+    cell: Cell,
+    seen: Look,
+    frame: _Frame,
+    radius: float,
+    spread: float,
+    number: int,
+    texture_at: tuple[int, ...],
 ) -> None:
     """Outline, height and cytoplasm; a pixel belongs to the thickest cell above it."""
-    reach = 1.35 * max(frame.half_length, frame.half_width)
-    box = canvas.box(frame.y, frame.x, reach)
+    box = canvas.box(frame.y, frame.x, 1.35 * max(frame.half_length, frame.half_width))
     if box is None:
         return
     rows, columns, dy, dx = box
-    cos, sin = np.float32(np.cos(frame.angle)), np.float32(np.sin(frame.angle))
-    along, across = dx * cos + dy * sin, dy * cos - dx * sin
-    bearing = np.arctan2(across / frame.half_width, along / frame.half_length)
-    outline = np.ones_like(bearing)
-    for order, amplitude, phase in cell.outline:
-        strength = amplitude * spread * seen.ragged + 0.15 * amplitude * (1 - spread)
-        outline += np.float32(strength) * np.cos(np.float32(order) * bearing + np.float32(phase))
-    distance = np.hypot(along / frame.half_length, across / frame.half_width) / np.maximum(outline, 0.45)
-    inside = np.clip(1 - distance**2, 0, 1)
+    along, across, inside = _outline(cell, frame, dy, dx, spread * seen.ragged + 0.15 * (1 - spread))
+    flat = _spread_height(cell, along, across, inside)
+    ball = np.float32(1.7 * radius) * np.sqrt(inside)
+    height = np.float32(spread) * flat + np.float32(1 - spread) * ball
+    lift = np.float32((1 - spread) * 0.5) * (np.float32(1.7 * radius) - ball)
+    index = np.full_like(height, cell.cytoplasm * seen.dilute + seen.shift)
+    form = textures()
+    if seen.holes > 0:
+        # a membrane that has given way: patches of the body are washed out, most of all at the rim
+        patchy = shifted(form.patches, texture_at, height.shape)
+        kept = np.clip((patchy + 0.9 - 1.1 * (1 - inside)) * 1.6 + 0.5, 0, 1)
+        index *= 1 - np.float32(0.8 * seen.holes) * (1 - kept)
+    threads = shifted(form.threads[cell.thread_width], texture_at, height.shape)
+    rings = shifted(form.rings[cell.thread_width], texture_at, height.shape)
+    fibre = np.float32((0.006 + 0.18 * cell.cytoplasm) * cell.filaments * seen.filaments) * (
+        np.float32(1 - seen.rings) * threads + np.float32(seen.rings) * rings
+    )
+    canvas.lay(rows, columns, FLOOR_UM + lift, height, index, fibre, cell.grain * seen.grain, number)
+
+
+def _spread_height(cell: Cell, along: Plane, across: Plane, inside: Plane) -> Plane:
+    """Height of a fully spread cell: a thin lamella that ends at the rim, and the rise over the nucleus."""
     hill = np.exp(
         -(
             ((along - cell.nucleus_offset[0]) / (2.0 * cell.nucleus_axes[0])) ** 2
             + ((across - cell.nucleus_offset[1]) / (2.0 * cell.nucleus_axes[1])) ** 2
         )
     ).astype(np.float32)
-    # a lamella of 1 to 2 um that thins out towards the rim, and the rise over the nucleus
-    lamella = np.float32(1.9) * np.sqrt(inside)
-    flat = lamella + np.float32(cell.height - 1.9) * hill * np.sqrt(inside)
-    ball = np.float32(1.7 * radius) * np.sqrt(inside)
-    height = np.float32(spread) * flat + np.float32(1 - spread) * ball
-    lift = np.float32((1 - spread) * 0.5) * (np.float32(1.7 * radius) - ball)
-    index = cell.cytoplasm * seen.dilute + seen.shift
-    canvas.lay(rows, columns, FLOOR_UM + lift, height, index, seen, cell.filaments, number)
+    return (np.float32(1.9) + np.float32(cell.height - 1.9) * hill) * np.sqrt(inside)
 
 
-def _draw_nucleus(canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator) -> None:
+def _draw_remains(canvas: Canvas, cell: Cell, seen: Look, frame: _Frame, texture_at: tuple[int, ...]) -> None:
+    """Fibres and shreds of membrane on the glass, where the cell was spread before it retracted; no part of it."""
+    strength = seen.remains * (cell.seed % 89) / 88
+    if strength < 0.1:
+        return
+    was = replace(frame, half_length=cell.half_length * cell.spread, half_width=cell.half_width * cell.spread)
+    box = canvas.box(frame.y, frame.x, 1.35 * max(was.half_length, was.half_width))
+    if box is None:
+        return
+    rows, columns, dy, dx = box
+    _, _, inside = _outline(cell, was, dy, dx, cell.spread)
+    form = textures()
+    shreds = np.clip(shifted(form.patches, texture_at, inside.shape) + 0.2, 0, 1)
+    strands = shifted(form.threads[cell.thread_width], texture_at, inside.shape)
+    canvas.film(rows, columns, (inside > 0) * np.float32(strength) * (0.010 * strands + 0.004 * shreds))
+
+
+def _outline(cell: Cell, frame: _Frame, dy: Plane, dx: Plane, waves: float) -> tuple[Plane, Plane, NDArray[np.float32]]:
+    """Places along and across a cell, and how far inside its outline they lie: 1 in the middle, 0 at the rim."""
+    cos, sin = np.float32(np.cos(frame.angle)), np.float32(np.sin(frame.angle))
+    along, across = dx * cos + dy * sin, dy * cos - dx * sin
+    bearing = np.arctan2(across / frame.half_width, along / frame.half_length)
+    outline = np.ones_like(bearing)
+    for order, amplitude, phase in cell.outline:
+        outline += np.float32(amplitude * waves) * np.cos(np.float32(order) * bearing + np.float32(phase))
+    distance = np.hypot(along / frame.half_length, across / frame.half_width) / np.maximum(outline, 0.45)
+    return along, across, np.clip(1 - distance**2, 0, 1)
+
+
+def _draw_nucleus(canvas: Canvas, cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator) -> None:
     along, across, up = (axis * seen.nucleus_size for axis in cell.nucleus_axes)
     stretch = min(1.0, 0.8 * frame.half_width / across)  # a nucleus stays inside its cell
     along, across = along * stretch, across * stretch
@@ -147,7 +186,12 @@ def _draw_nucleus(canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng:
     centre = (cell.nucleus_offset[0] * seen.spread, cell.nucleus_offset[1] * seen.spread)
     y, x = frame.at(*centre)
     index = cell.nucleus_index * seen.nucleus_dilute + seen.nucleus_shift
-    z = FLOOR_UM + 0.5 * (frame.top - FLOOR_UM)
+    z = frame.middle
+    if seen.lifted:
+        # flatter and above, or below, the middle: the same from above
+        up *= 1 - 0.3 * abs(seen.lifted)
+        middle, height = canvas.span(y, x)
+        z = middle + 0.06 * seen.lifted * height
     if seen.fragments < 1:
         canvas.ball(y, x, z, (along, across, up), index + seen.nucleus_rim, frame.angle)
         core = (along - 0.6, across - 0.6, max(0.5, up - 0.5))
@@ -161,20 +205,37 @@ def _draw_nucleus(canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng:
             size = rng.uniform(0.9, 2.0) * (0.6 + 0.4 * seen.fragments)
             u, v = rng.normal(0, 0.33, 2)
             place = frame.at(centre[0] + u * frame.half_length, centre[1] + v * frame.half_width)
-            canvas.ball(*place, z + rng.normal(0, 1.2), (size, size, size), rng.uniform(0.046, 0.066))
+            canvas.ball(*place, z + rng.normal(0, 1.2), (size, size, size), index + rng.uniform(0.004, 0.022))
 
 
-def _draw_vacuoles(canvas: "_Canvas", seen: Look, frame: _Frame, rng: np.random.Generator) -> None:
-    places = rng.uniform(-0.62, 0.62, (12, 2))
-    sizes = rng.uniform(0.6, 1.7, 12)
+def _draw_vacuoles(canvas: Canvas, cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator) -> None:
+    """Round vacuoles of a treated cell; every living cell has a few small pinosomes and slits."""
+    if cell.fate.pathway and seen.filaments < 0.5:
+        return
+    watery = 0.45 * cell.cytoplasm
+    # around the nucleus, not in it
+    bearings, radii = rng.uniform(0, 2 * np.pi, 24), rng.uniform(0.45, 0.8, 24)
+    places = np.column_stack([radii * np.cos(bearings), radii * np.sin(bearings)])
+    sizes = rng.uniform(0.6, 1.6, 12)
     for (u, v), size in zip(places[: seen.vacuoles], sizes, strict=False):
         y, x = frame.at(u * frame.half_length, v * frame.half_width)
         # a hole in the projection must reach through the thin parts of the cell
-        canvas.ball(y, x, FLOOR_UM + 1.2, (size, size, max(size, 2.2)), 0.004)
+        canvas.ball(y, x, canvas.span(y, x)[0], (size, size, max(size, 2.2)), watery)
+    slits = rng.uniform((0.25, 0), (0.55, np.pi), (12, 2))
+    for (u, v), (size, angle) in zip(places[12 : 12 + cell.pinosomes], slits, strict=False):
+        y, x = frame.at(u * frame.half_length, v * frame.half_width)
+        canvas.ball(y, x, canvas.span(y, x)[0], (3.5 * size, size, 2.2), watery, angle)
 
 
-def _draw_granules(canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator) -> None:
+def _draw_granules(canvas: Canvas, cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator) -> None:
     index = cell.cytoplasm * seen.dilute + seen.shift
+    if seen.lifted:
+        for u, v, size, dense in rng.uniform((-0.5, -0.5, 0.35, 0.018), (0.5, 0.5, 0.6, 0.035), (seen.granules, 4)):
+            y, x = frame.at(u * frame.half_length, v * frame.half_width)
+            middle, height = canvas.span(y, x)
+            if height > 2.5:
+                canvas.ball(y, x, middle + 0.3 * seen.lifted * height, (size, size, size), index + dense)
+        return
     for _ in range(seen.granules):
         radius, bearing = np.sqrt(rng.random()) * 0.85, rng.uniform(0, 2 * np.pi)
         size = rng.uniform(0.3, 0.7)
@@ -183,7 +244,7 @@ def _draw_granules(canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng
         canvas.ball(y, x, z, (size, size, size), index + rng.uniform(0.008, 0.022))
 
 
-def _draw_blebs(canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator) -> None:
+def _draw_blebs(canvas: Canvas, cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator) -> None:
     for _ in range(seen.blebs):
         bearing, size = rng.uniform(0, 2 * np.pi), rng.uniform(1.0, 3.2)
         y, x = frame.at(
@@ -195,7 +256,7 @@ def _draw_blebs(canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng: n
 
 
 def _draw_apoptotic_bodies(
-    canvas: "_Canvas", cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator, number: int
+    canvas: Canvas, cell: Cell, seen: Look, frame: _Frame, rng: np.random.Generator, number: int
 ) -> None:
     for _ in range(seen.bodies):
         bearing, size = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 2.2)
@@ -205,210 +266,37 @@ def _draw_apoptotic_bodies(
         canvas.mark(y, x, size, number)
 
 
-def _draw_balloon(canvas: "_Canvas", seen: Look, frame: _Frame, rng: np.random.Generator, number: int) -> None:
+def _draw_balloon(canvas: Canvas, seen: Look, frame: _Frame, rng: np.random.Generator, number: int) -> None:
     """The translucent balloon of necroptosis, of one to two cell diameters; torn after the rupture."""
-    full, bearing, phase = rng.uniform(8.5, 16.0), rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)
+    full, bearing, phase = rng.uniform(10.0, 17.0), rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)
     strength = max(seen.balloon, seen.ghost)
     if strength <= 0.05:
         return
     radius = max(full * strength ** (1 / 3), frame.half_width * 0.8)
-    shift = 0.55 * radius
+    shift = 0.65 * radius
     y, x = frame.y + shift * np.sin(bearing), frame.x + shift * np.cos(bearing)
     inside = 0.0028 * (1 - 0.8 * seen.ghost)
-    wall = 0.0075 * (1 - 0.45 * seen.ghost)
-    canvas.domes.append((y, x, radius, min(1.3 * radius, 15.0), inside, wall, 0.45 * seen.ghost, phase))
+    wall = 0.0075 * (1 - 0.3 * seen.ghost)
+    canvas.domes.append((y, x, radius, min(1.3 * radius, 15.0), inside, wall, 0.35 * seen.ghost, phase))
     canvas.mark(y, x, radius, number)
 
 
-def _draw_debris(canvas: "_Canvas", rng: np.random.Generator) -> None:
-    """Wisps and specks between the cells."""
+def _draw_debris(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Specks and clumps between the cells: fragments of cells from elsewhere, dense or watery, some granular."""
     height, width = canvas.shape[1] * canvas.voxel[1], canvas.shape[2] * canvas.voxel[2]
-    for _ in range(rng.poisson(height * width / 500)):
+    dirt = np.exp(rng.normal(0, 0.6))
+    for _ in range(rng.poisson(dirt * height * width / 500)):
         y, x = rng.uniform(0, height), rng.uniform(0, width)
         for _ in range(int(rng.integers(1, 5))):
             size = rng.uniform(0.25, 0.7)
             canvas.ball(y, x, FLOOR_UM + rng.uniform(0.3, 1.5), (size, size, size), rng.uniform(0.006, 0.025))
             y, x = y + rng.normal(0, 0.8), x + rng.normal(0, 0.8)
-
-
-class _Canvas:
-    """Height maps that fill the volume once, and small bodies that are drawn into it afterwards."""
-
-    def __init__(
-        self, shape: tuple[int, int, int], voxel_um: tuple[float, float, float], rng: np.random.Generator
-    ) -> None:
-        self.shape, self.voxel = shape, voxel_um
-        self.bottom, self.top, self.index, self.fibre, self.grain = np.zeros((5, *shape[1:]), np.float32)
-        self.states = np.zeros(shape[1:], np.uint8)
-        self.domes: list[tuple[float, ...]] = []
-        self._balls: list[tuple[float, ...]] = []
-        # one texture for all, seen from another place in every field
-        self._texture_at = tuple(int(value) for value in rng.integers(0, TEXTURE_PX, 2))
-
-    def box(self, y: float, x: float, reach: float) -> tuple[slice, slice, Plane, Plane] | None:
-        """Pixels within `reach` um of a point and their distances from it; None outside the field."""
-        slices, axes = [], []
-        for centre, pitch, size in zip((y, x), self.voxel[1:], self.shape[1:], strict=True):
-            first = max(0, int(np.floor((centre - reach) / pitch)))
-            last = min(size, int(np.ceil((centre + reach) / pitch)) + 1)
-            if first >= last:
-                return None
-            slices.append(slice(first, last))
-            axes.append((np.arange(first, last) * pitch - centre).astype(np.float32))
-        return slices[0], slices[1], axes[0][:, None], axes[1][None, :]
-
-    def lay(
-        self,
-        rows: slice,
-        columns: slice,
-        bottom: Plane,
-        height: Plane,
-        index: float,
-        seen: Look,
-        fibre: float,
-        number: int,
-    ) -> None:
-        """Lay a cell's body over what is there, where it is the higher one."""
-        top = bottom + height
-        wins = (height > 0.15) & (top > self.top[rows, columns])
-        self.bottom[rows, columns][wins] = bottom[wins]
-        self.top[rows, columns][wins] = top[wins]
-        self.index[rows, columns][wins] = index
-        self.fibre[rows, columns][wins] = 0.010 * fibre * seen.filaments
-        self.grain[rows, columns][wins] = seen.grain
-        self.states[rows, columns][wins] = number
-
-    def mark(self, y: float, x: float, radius: float, number: int) -> None:
-        """Add a disc to a cell's footprint where no other cell is."""
-        box = self.box(y, x, radius)
-        if box is not None:
-            rows, columns, dy, dx = box
-            part = self.states[rows, columns]
-            part[(dy**2 + dx**2 <= radius**2) & (part == 0)] = number
-
-    def ball(
-        self,
-        y: float,
-        x: float,
-        z: float,
-        axes: tuple[float, float, float],
-        index: float,
-        angle: float = 0.0,
-    ) -> None:
-        """Queue an ellipsoid (half axes along, across, up) that puts its own index in the place of others."""
-        self._balls.append((y, x, z, *axes, index, angle))
-
-    def render(self) -> Volume:
-        volume = np.empty(self.shape, np.float32)
-        ridges, grains = _textures()
-        fibre = self.fibre * _shifted(ridges, self._texture_at, self.shape[1:])
-        middle = self.bottom + np.float32(0.45) * (self.top - self.bottom)
-        soft = np.float32(1 / (2 * EDGE_UM))
-        for plane in range(self.shape[0]):
-            z = np.float32(plane * self.voxel[0])
-            inside = np.clip((self.top - z) * soft + 0.5, 0, 1)
-            inside *= np.clip((z - self.bottom) * soft + 0.5, 0, 1)
-            inside[self.top == 0] = 0
-            grain = _shifted(grains[plane % len(grains)], self._texture_at, self.shape[1:])
-            cytoplasm = self.index * (1 + np.float32(0.16) * self.grain * grain)
-            volume[plane] = inside * (cytoplasm + fibre * np.exp(-(((z - middle) / np.float32(1.1)) ** 2)))
-        for dome in self.domes:
-            self._fill_dome(volume, *dome)
-        for ball in self._balls:
-            self._fill_ball(volume, *ball)
-        return volume
-
-    def _planes(self, z: float, reach: float) -> tuple[int, int]:
-        first = max(0, int(np.floor((z - reach) / self.voxel[0])))
-        return first, min(self.shape[0], int(np.ceil((z + reach) / self.voxel[0])) + 1)
-
-    def _fill_ball(
-        self,
-        volume: Volume,
-        y: float,
-        x: float,
-        z: float,
-        along: float,
-        across: float,
-        up: float,
-        index: float,
-        angle: float,
-    ) -> None:
-        box = self.box(y, x, max(along, across) + EDGE_UM)
-        first, last = self._planes(z, up + EDGE_UM)
-        if box is None or first >= last:
-            return
-        rows, columns, dy, dx = box
-        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-        flat = ((dx * cos + dy * sin) / along) ** 2 + ((dy * cos - dx * sin) / across) ** 2
-        heights = (((np.arange(first, last) * self.voxel[0] - z) / up) ** 2).astype(np.float32)
-        distance = np.sqrt(flat[None] + heights[:, None, None])
-        weight = np.clip((1 - distance) * np.float32(min(along, across, up) / (2 * EDGE_UM)) + 0.5, 0, 1)
-        part = volume[first:last, rows, columns]
-        part += weight * (np.float32(index) - part)
-
-    def _fill_dome(
-        self,
-        volume: Volume,
-        y: float,
-        x: float,
-        radius: float,
-        height: float,
-        inside: float,
-        wall: float,
-        torn: float,
-        phase: float,
-    ) -> None:
-        box = self.box(y, x, 1.1 * radius + 1)
-        if box is None:
-            return
-        rows, columns, dy, dx = box
-        first, last = self._planes(FLOOR_UM + height / 2, height / 2 + 1)
-        centre = FLOOR_UM + 0.45 * height
-        heights = ((np.arange(first, last) * self.voxel[0] - centre) / (0.55 * height)).astype(np.float32)
-        # slightly lobed: membranes are not spheres
-        bearing = np.arctan2(dy, dx)
-        lobes = (
-            1
-            + np.float32(0.05) * np.cos(3 * bearing + np.float32(phase))
-            + np.float32(0.03) * np.cos(5 * bearing - np.float32(phase))
-        )
-        flat = (dy**2 + dx**2) / (np.float32(radius) * lobes) ** 2
-        distance = np.sqrt(flat[None] + heights[:, None, None] ** 2)
-        body = np.clip((1 - distance) * np.float32(radius / 0.8) + 0.5, 0, 1)
-        shell = np.exp(-(((1 - distance) * np.float32(radius / 0.45)) ** 2))
-        if torn > 0:
-            arcs = np.cos(2 * bearing + phase) + 0.6 * np.cos(3 * bearing - 2 * phase) + 1 - 2 * torn
-            shell *= np.clip(arcs, 0, 1).astype(np.float32)
-        part = volume[first:last, rows, columns]
-        np.maximum(part, np.float32(inside) * body + np.float32(wall) * shell, out=part)
-
-
-@lru_cache(maxsize=1)
-def _textures() -> tuple[Plane, Volume]:
-    """Periodic textures: filaments (ridges of smooth noise, 0 to 1) and grains (unit noise per plane).
-
-    Mitochondria and fibres are 0.3 to 0.6 um wide; grains 0.4 to 1 um. Drawn at 0.16 um a pixel.
-    """
-    rng = np.random.default_rng(20260)
-    size = TEXTURE_PX
-    frequency = np.hypot(scipy.fft.fftfreq(size)[:, None], scipy.fft.rfftfreq(size)[None, :])
-
-    def noise(low: float, high: float) -> Plane:
-        band = np.exp(-((frequency / high) ** 2)) * (1 - np.exp(-((frequency / low) ** 2)))
-        plane = scipy.fft.irfft2(scipy.fft.rfft2(rng.standard_normal((size, size))) * band, s=(size, size))
-        unit: Plane = (plane / plane.std()).astype(np.float32)
-        return unit
-
-    ridges = np.exp(-((noise(0.02, 0.055) / 0.25) ** 2)) * np.clip(noise(0.004, 0.012) + 0.7, 0, 1)
-    layers = np.stack([noise(0.02, 0.12) for _ in range(16)])
-    # neighbouring planes share a part, so that grains are round in z as well
-    grains = (layers + 0.7 * np.roll(layers, 1, axis=0)) / np.hypot(1, 0.7)
-    return ridges.astype(np.float32), grains.astype(np.float32)
-
-
-def _shifted(texture: Plane, at: tuple[int, ...], shape: tuple[int, ...]) -> Plane:
-    """A window of a periodic texture, from any place and of any size."""
-    rows = (np.arange(shape[0]) + at[0]) % TEXTURE_PX
-    columns = (np.arange(shape[1]) + at[1]) % TEXTURE_PX
-    return texture[rows[:, None], columns[None, :]]
+    for _ in range(rng.poisson(dirt * height * width / 1500)):
+        y, x, dense = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0.006, 0.05)
+        for _ in range(int(rng.integers(2, 9))):
+            size = rng.uniform(0.3, 1.1)
+            axes = (size * rng.uniform(1, 2), size, size)
+            canvas.ball(
+                y, x, FLOOR_UM + rng.uniform(0.5, 3), axes, dense * rng.uniform(0.6, 1.3), rng.uniform(0, np.pi)
+            )
+            y, x = y + rng.normal(0, 1.2), x + rng.normal(0, 1.2)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from plates.errors import StoreError
 from plates.files import write_durable
 from plates.mapping import map_units
 from plates.simulation.acquisition import acquisition_name, write_tcf
-from plates.simulation.cells import Cell, make_cell
+from plates.simulation.cells import Cell, draw_culture, make_cell
 from plates.simulation.death import (
     Compound,
     dominant_pathway,
@@ -27,10 +27,10 @@ from plates.simulation.death import (
 from plates.simulation.design import INDUCERS, PlannedWell, PlateDesign, write_plate_map
 from plates.simulation.drawing import draw_field
 from plates.simulation.fluorescence import fluorescence_frames, registration
-from plates.simulation.optics import add_background, image
+from plates.simulation.optics import Optics, add_background, image
 from plates.states import STATES
 
-VERSION = "2"
+VERSION = "3"
 """Of the simulator; quoted beside every number that rests on it."""
 
 GROWTH_PER_H = np.log(2) / 26
@@ -191,6 +191,7 @@ def _populate(design: PlateDesign, planned: PlannedWell, rng: np.random.Generato
     # seeding varies by well: the fields of a well share its density
     shared = np.random.default_rng([design.seed, 77, ord(planned.well[0]), int(planned.well[1:])])
     confluency = shared.uniform(*design.confluency) * rng.uniform(0.9, 1.1)
+    culture = draw_culture(shared)
     footprint = np.pi * np.mean(design.line.half_length_um) * np.mean(design.line.half_width_um)
     start = confluency * (height + MARGIN_UM) * (width + MARGIN_UM) / footprint
     last = max(design.hours)
@@ -202,7 +203,7 @@ def _populate(design: PlateDesign, planned: PlannedWell, rng: np.random.Generato
         fate = draw_fate(rng, compound, dose, stress=stress)
         if born > 0 and fate.onset_h < born:
             continue  # its mother was dead by then
-        cells.append(make_cell(rng, y=y, x=x, fate=fate, line=design.line, born_h=born))
+        cells.append(make_cell(rng, y=y, x=x, fate=fate, line=design.line, born_h=born, culture=culture))
     return cells
 
 
@@ -252,12 +253,20 @@ def _frames(
             contrast = _defocus(contrast)
         seen = image(contrast, voxel_um=design.voxel_um, medium_index=design.line.medium_index, optics=design.optics)
         seen = np.roll(seen, int(rng.integers(-1, 2)), axis=0)  # focus drifts by a plane
-        add_background(seen, rng=rng, voxel_um=design.voxel_um, optics=design.optics)
+        add_background(seen, rng=rng, voxel_um=design.voxel_um, optics=day_optics(design, key[0]))
         seen += np.float32(medium)
         seen *= np.float32(1e4)
         counts = np.rint(seen, out=seen).astype(np.uint16)
         _stitch(counts, rng)
         yield counts
+
+
+def day_optics(design: PlateDesign, number: int) -> Optics:
+    """The optics with the noise and fringes of this plate and well: they vary by day, laser and dust."""
+    by_plate = np.exp(np.random.default_rng([design.seed, 79]).normal(0, 0.25, 2))
+    by_well = np.exp(np.random.default_rng([design.seed, 80, number]).normal(0, 0.15, 2))
+    noise, fringes = by_plate * by_well * (design.optics.noise, design.optics.fringes)
+    return replace(design.optics, noise=float(noise), fringes=float(fringes))
 
 
 def _defocus(contrast: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from models.evaluation import confusion
+from models.scores import confusion
 from plates.patches import FOREGROUND_INDEX
 from plates.states import STATES
 

@@ -13,17 +13,49 @@ from plates.errors import ClassifierError
 from plates.states import STATES
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
-def test_logits_equal_torchvisions_for_grey_in_three_channels(architecture: str, tmp_path: Path) -> None:
+def pictures(count: int, *, channels: int) -> torch.Tensor:
+    """Soft blobs that differ from picture to picture: in white noise all pictures look alike to deep layers."""
+    coarse = 2 * torch.randn(count, channels, 6, 6) + torch.randn(count, channels, 1, 1)
+    return nn.functional.interpolate(coarse, size=96, mode="bicubic")
+
+
+def publish(architecture: str, path: Path, *, zipped: bool = True) -> nn.Module:
+    """Write a network of torchvision's as it publishes them, with statistics that a training would leave."""
     torch.manual_seed(0)
-    theirs = torchvision.models.get_model(architecture, weights=None, num_classes=5).eval()
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    network: nn.Module = torchvision.models.get_model(architecture, weights=None)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+            nn.init.uniform_(module.weight, 0.1, 0.4)
+            nn.init.normal_(module.bias, std=0.1)
+    network.train()(pictures(16, channels=3))
+    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=zipped)
+    return network.eval()
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet34", "resnet50", "resnet101"])
+def test_logits_equal_torchvisions_for_grey_in_three_channels(architecture: str, tmp_path: Path) -> None:
+    theirs = publish(architecture, tmp_path / "weights.pth")
     ours = build_resnet(architecture, states=STATES, weights=tmp_path / "weights.pth").eval()
-    ours.get_submodule("fc.1").load_state_dict(theirs.fc.state_dict())
-    grey = torch.randn(3, 1, 64, 64)
+    head = theirs.get_submodule("fc").state_dict()
+    ours.get_submodule("fc.1").load_state_dict({name: tensor[: len(STATES)] for name, tensor in head.items()})
+    grey = pictures(4, channels=1)
+    colours = grey.expand(4, 3, 96, 96)
     with torch.inference_mode():
-        expected = theirs(grey.expand(3, 3, 64, 64))
-        torch.testing.assert_close(ours(grey), expected, atol=1e-5, rtol=1e-5)
+        expected, found = theirs(colours)[:, : len(STATES)], ours(grey)
+        exactly = theirs.double()(colours.double())[:, : len(STATES)]
+        found_exactly = ours.double()(grey.double())
+    assert float(exactly.std(dim=0).max()) > 0.01  # pictures differ: equal logits say something
+    torch.testing.assert_close(found_exactly, exactly, atol=1e-5, rtol=0.0)
+    # in single precision no further from theirs than theirs are from exact: a hundred random layers multiply rounding
+    rounding = float((expected - exactly).abs().max())
+    torch.testing.assert_close(found, expected, atol=max(1e-5, 3 * rounding), rtol=0.0)
+
+
+def test_weights_in_torchs_older_file_format_are_read_too(tmp_path: Path) -> None:
+    theirs = publish("resnet18", tmp_path / "weights.pth", zipped=False)
+    ours = build_resnet("resnet18", states=STATES, weights=tmp_path / "weights.pth")
+    assert torch.equal(ours.get_parameter("layer4.1.conv2.weight"), theirs.get_parameter("layer4.1.conv2.weight"))
 
 
 def test_weights_in_safetensors_and_in_torchvisions_format_are_the_same(tmp_path: Path) -> None:

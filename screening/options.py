@@ -1,0 +1,39 @@
+"""Options and arguments that several commands share, and how their texts are read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plates.errors import SettingsError
+
+
+def plate_on_disk(text: str) -> Path:
+    """A plate's path; only `ingest` writes into object stores yet."""
+    if "://" in text:
+        raise SettingsError(f"{text}: only `ingest` works in an object store. Copy the plate to a disk.")
+    return Path(text)
+
+
+PlatePath = Annotated[Path, typer.Argument(parser=plate_on_disk, help="The plate's store, such as results/P012.zarr.")]
+Workers = Annotated[str, typer.Option(help="Local processes; 'auto' is one a core.")]
+Scheduler = Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")]
+
+
+def numbers(text: str, *, option: str) -> tuple[float, ...]:
+    """Read a comma-separated list of numbers, such as "0,8,16"."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"{option} got '{text}'. Expected numbers and commas, such as 0,8,16.") from None
+
+
+def workers_from(text: str) -> int:
+    """Read a number of workers; "auto" is one a core."""
+    from screening.cluster import worker_count
+
+    if text == "auto":
+        return worker_count("auto")
+    if not text.isdigit() or int(text) < 1:
+        raise SettingsError(f"--workers got '{text}'. Expected 'auto' or a number from 1 up.")
+    return int(text)

@@ -1,0 +1,111 @@
+"""Everything that can be wrong with a classifier folder is found under its own name."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.classifier import Card, build_classifier, save_classifier
+from models.verification import Check, verify_classifier
+
+RECORD = "epoch,train_loss,validation_loss,accuracy\n0,1.2,0.8,0.7\n1,0.9,0.6,0.8\n"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("classifiers") / "small"
+    card = Card(name="small", architecture="resnet18", patch_px=64, trained_on="simulated cells", fingerprint="ab" * 32)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_classifier(build_classifier(card), path)
+    (path / "training.csv").write_text(RECORD)
+    return path
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def alter(folder: Path, **changes: Any) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | changes))
+
+
+def bad(folder: Path) -> dict[str, str]:
+    return {check.name: check.text for check in verify_classifier(folder) if not check.ok}
+
+
+def test_a_folder_in_order_answers_every_question(folder: Path) -> None:
+    checks = verify_classifier(folder)
+    assert [check.name for check in checks] == ["files", "card", "weights", "states", "scale", "test input", "record"]
+    assert all(check.ok for check in checks)
+    assert checks[-1] == Check("record", True, "2 epochs on simulated cells; fingerprint abababababab")
+
+
+def test_an_altered_bit_of_the_weights_is_found(folder: Path) -> None:
+    content = bytearray((folder / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "weights.safetensors").write_bytes(content)
+    found = bad(folder)
+    assert set(found) == {"weights", "test input"}
+    assert "altered or not copied whole" in found["weights"]
+
+
+def test_an_altered_transform_is_found_by_the_test_input_alone(folder: Path) -> None:
+    alter(folder, mean=0.03)
+    assert set(bad(folder)) == {"test input"}
+
+
+def test_missing_files_and_unreadable_cards_end_the_questions(folder: Path) -> None:
+    alter(folder, architecture="vgg16")
+    checks = verify_classifier(folder)
+    assert [(check.name, check.ok) for check in checks] == [("files", True), ("card", False)]
+    assert "vgg16" in checks[-1].text
+    (folder / "card.json").unlink()
+    assert [(check.name, check.ok) for check in verify_classifier(folder)] == [("files", False)]
+
+
+def test_a_pickle_beside_the_weights_is_not_shared_unnoticed(folder: Path) -> None:
+    (folder / "optimizer.pt").write_bytes(b"")
+    assert "optimizer.pt beside weights.safetensors: such a file can run code" in bad(folder)["files"]
+
+
+@pytest.mark.parametrize("states", [["a", "a", "b", "c", "d"], ["a", "", "b", "c", "d"]])
+def test_states_that_cannot_be_told_apart_are_bad(folder: Path, states: list[str]) -> None:
+    alter(folder, states=states)
+    assert set(bad(folder)) == {"states"}
+
+
+def test_other_states_and_other_scales_are_in_order_and_said_not_to_fit_plates(folder: Path) -> None:
+    alter(folder, states=["a", "b", "c", "d", "e"], um_per_px=0.2)
+    texts = {check.name: check.text for check in verify_classifier(folder)}
+    assert bad(folder) == {}
+    assert "not run on plates" in texts["states"]
+    assert "plates are classified at 0.16 um" in texts["scale"]
+
+
+@pytest.mark.parametrize("change", [{"um_per_px": 0}, {"um_per_px": None}, {"planes": 8, "um_per_plane": 1.0}])
+def test_an_impossible_scale_is_bad(folder: Path, change: dict[str, Any]) -> None:
+    alter(folder, **change)
+    assert "scale" in bad(folder)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"), [("", "no column 'epoch'"), (RECORD.splitlines()[0] + "\n", "no epoch"), (None, "followed")]
+)
+def test_a_missing_or_empty_training_record_is_bad(folder: Path, record: str | None, message: str) -> None:
+    if record is None:
+        (folder / "training.csv").unlink()
+    else:
+        (folder / "training.csv").write_text(record)
+    assert message in bad(folder)["record"]
+
+
+@pytest.mark.parametrize("change", [{"mean": "much"}, {"patch_px": None}, {"test": {}}, {"planes": 8}])
+def test_values_of_a_wrong_kind_are_bad_and_raise_nothing(folder: Path, change: dict[str, Any]) -> None:
+    alter(folder, **change)
+    assert "test input" in bad(folder)
