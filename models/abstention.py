@@ -8,16 +8,14 @@ from .scores import thinned
 UNCERTAIN_SHARE = 0.05
 
 
-def choose_uncertain(probability: npt.ArrayLike, *, share: float = UNCERTAIN_SHARE) -> dict[str, float]:
-    """The confidence below which a patch is to be called uncertain.
+def choose_uncertain(probability: npt.ArrayLike) -> dict[str, float]:
+    """The confidence below which a patch is to be called uncertain: 5 % of the validation patches are.
 
     Parameters
     ----------
     probability
         (patch, state) calibrated, of validation patches: a threshold that is chosen on the patches it is
         judged on flatters itself.
-    share
-        Of the validation patches that are given up.
 
     Returns
     -------
@@ -26,7 +24,7 @@ def choose_uncertain(probability: npt.ArrayLike, *, share: float = UNCERTAIN_SHA
         at the threshold they are kept.
     """
     confidence = np.asarray(probability, dtype=float).max(axis=1)
-    threshold = float(np.quantile(confidence, share, method="higher"))
+    threshold = float(np.quantile(confidence, UNCERTAIN_SHARE, method="higher"))
     return {"threshold": threshold, "coverage": float((confidence >= threshold).mean())}
 
 

@@ -12,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from models.abstention import choose_uncertain
-from models.calibration import Calibration, fit_temperature
-from models.classifier import Card, Classifier, load_classifier, refuse_existing, save_classifier
-from models.datasets import Patches
-from models.evaluation import evaluate
-from models.finetuning import Tuning, choose_norm, fine_tune
-from models.outliers import LEAST_PATCHES, Outliers, fit_outliers
-from models.prediction import predict_features, predict_logits
-from models.scores import score
 from plates.errors import SettingsError
+
+from .abstention import choose_uncertain
+from .calibration import Calibration, fit_temperature
+from .classifier import Card, Classifier, load_classifier, refuse_existing, save_classifier
+from .datasets import Patches, require_kind
+from .evaluation import evaluate
+from .finetuning import Tuning, choose_norm, fine_tune
+from .outliers import LEAST_PATCHES, Outliers, fit_outliers
+from .prediction import predict_features, predict_logits
+from .scores import score
 
 BUDGETS = (25, 50, 100, 200)
 RECORD = "adaptation.json"
@@ -45,8 +46,8 @@ def adapt(
     It is tuned once for each budget, to ever more of the "train" patches: each step holds the one before,
     balanced over states and spread over wells. The classifier written is the one of the largest budget.
     The "test" patches judge and decide nothing. "validation" patches, if there are any, choose how BatchNorm
-    is treated and fit the temperature; without them the former is chosen by cross-validation over the wells of
-    the few patches, and the classifier is neither calibrated nor knows outliers.
+    is treated and fit the temperature; without them the former is chosen on a third of the wells of the few
+    patches (`choose_norm`), and the classifier is neither calibrated nor knows outliers.
 
     Parameters
     ----------
@@ -80,11 +81,16 @@ def adapt(
     Raises
     ------
     SettingsError
-        If states or kinds of image differ, or "train" or "test" is empty.
+        If states or kinds of image differ, "train" or "test" is empty, or a budget is no number from 1 up.
     ClassifierError
         If `out` exists.
     """
     refuse_existing(out)
+    if not budgets or min(budgets) < 1:
+        raise SettingsError(
+            f"The budgets are {', '.join(map(str, budgets)) or 'none'}. Expected numbers of patches from 1 up, such as "
+            f"{', '.join(map(str, BUDGETS))}."
+        )
     _check(classifier.card, patches, "new")
     if old is not None:
         _check(classifier.card, old, "old", needs=("test",))
@@ -181,11 +187,7 @@ def _check(card: Card, patches: Patches, what: str, needs: tuple[str, ...] = ("t
             f"The {what} patches are annotated as {', '.join(patches.states)}, the classifier {card.name!r} tells "
             f"{', '.join(card.states)} apart. Expected the same states in the same order."
         )
-    if (patches.planes, patches.quantity) != (card.planes, card.quantity):
-        raise SettingsError(
-            f"The {what} patches show {patches.quantity} with {patches.planes or 'no'} planes, the classifier "
-            f"{card.name!r} was made for {card.quantity} with {card.planes or 'no'} planes. Read them for its kind."
-        )
+    require_kind(patches, card)
     for split in needs:
         if len(patches.of(split)) == 0:
             use = "nothing would be adapted to" if split == "train" else "nothing would tell whether it helped"

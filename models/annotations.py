@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from models.splits import SPLITS
 from plates.errors import SettingsError
 from plates.states import STATES
+
+from .splits import SPLITS
 
 COLUMNS = ("plate", "well", "field", "timepoint", "y_um", "x_um", "state")
 UNDECIDED = "undecided"
@@ -39,7 +40,7 @@ def read_annotations(path: Path, *, states: Sequence[str] = STATES) -> pd.DataFr
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(
             f"The annotation table {path} cannot be read ({error}). Expected a CSV file with the columns "
             f"{', '.join(COLUMNS)}."

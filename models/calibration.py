@@ -78,10 +78,8 @@ def brier_score(probability: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     return float(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1).mean())
 
 
-def expected_calibration_error(
-    probability: npt.ArrayLike, truth: npt.ArrayLike, *, bins: int = BINS, equal_mass: bool = False
-) -> float:
-    """Mean gap between confidence and accuracy over bins of confidence, weighted by their patches.
+def expected_calibration_error(probability: npt.ArrayLike, truth: npt.ArrayLike, *, equal_mass: bool = False) -> float:
+    """Mean gap between confidence and accuracy over 15 bins of confidence, weighted by their patches.
 
     Naeini, Cooper and Hauskrecht 2015; the confidence is the largest probability. Bins are equally wide,
     or hold equally many patches (`equal_mass`), which looks closer where nearly all patches are certain.
@@ -89,8 +87,7 @@ def expected_calibration_error(
     """
     p, y = np.asarray(probability, dtype=float), np.asarray(truth)
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    place = _bin(confidence, bins=bins, equal_mass=equal_mass)
-    return float(_gap(confidence - right, place, bins))
+    return _gap(confidence - right, _bin(confidence, equal_mass=equal_mass))
 
 
 def reliability(
@@ -120,9 +117,9 @@ def reliability(
     """
     p, y = np.asarray(probability, dtype=float), np.asarray(truth)
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    place = _bin(confidence, bins=BINS, equal_mass=False)
+    place = _bin(confidence, equal_mass=False)
     random = np.random.default_rng(seed)
-    by_chance = [_gap(confidence - (random.random(len(y)) < confidence), place, BINS) for _ in range(CHANCE_DRAWS)]
+    by_chance = [_gap(confidence - (random.random(len(y)) < confidence), place) for _ in range(CHANCE_DRAWS)]
     mean, high = float(np.mean(by_chance)), float(np.quantile(by_chance, 0.95))
     columns: dict[str, list[float | None]] = {name: [] for name in ("confidence", "accuracy", "count", "low", "high")}
     well = np.asarray(groups)
@@ -142,17 +139,17 @@ def reliability(
     }
 
 
-def _bin(confidence: npt.NDArray[np.float64], *, bins: int, equal_mass: bool) -> npt.NDArray[np.int64]:
+def _bin(confidence: npt.NDArray[np.float64], *, equal_mass: bool) -> npt.NDArray[np.int64]:
     if not equal_mass:
-        return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+        return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     # equal confidences share a bin, whatever the order in which they came
     rank = rankdata(confidence, method="min") - 1
-    place: npt.NDArray[np.int64] = (rank * bins / len(confidence)).astype(np.int64)
+    place: npt.NDArray[np.int64] = (rank * BINS / len(confidence)).astype(np.int64)
     return place
 
 
-def _gap(difference: npt.NDArray[np.float64], place: npt.NDArray[np.int64], bins: int) -> float:
-    return float(np.abs(np.bincount(place, weights=difference, minlength=bins)).sum() / len(difference))
+def _gap(difference: npt.NDArray[np.float64], place: npt.NDArray[np.int64]) -> float:
+    return float(np.abs(np.bincount(place, weights=difference)).sum() / len(difference))
 
 
 def _nll_of_logits(logits: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], *, missing: int) -> float:

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.recipes import Recipe
 from plates.errors import SettingsError
 
-RECORD = "training.csv"
+from .recipes import Recipe
+from .shelf import RECORD as RECORD
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import tempfile
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,22 +13,26 @@ import numpy.typing as npt
 import safetensors
 import torch
 import torchvision
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.networks import ARCHITECTURES, build_network, is_volumetric
-from models.outliers import PREFIX, Outliers, from_tensors, to_tensors
-from models.shelf import CARD, WEIGHTS, require_files
 from plates.counts import COUNTS_PER_INDEX
 from plates.errors import ClassifierError, SettingsError
 from plates.patches import PATCH_PX, UM_PER_PX, analysis_shape
 from plates.states import STATES
+
+from .networks import ARCHITECTURES, build_network, is_volumetric
+from .outliers import PREFIX, Outliers, from_tensors, to_tensors
+from .shelf import CARD, WEIGHTS, not_a_card, read_json
 
 CARD_FORMAT = 1
 # Processors and library versions round differently; a wrong transform moves probabilities by far more.
 TEST_TOLERANCE = 0.005
 TEST_SEED = 20250606
 TEST_PATCHES = 4
+# A card is not vouched for by a hash: these keep a wrong one from asking for all memory.
+LARGEST_PATCH, MOST_PLANES = 2048, 1024
 INDEX = "refractive index"
 
 
@@ -62,7 +66,7 @@ class Card:
     seed: int = 0
     command: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
-    uncertain: dict[str, Any] = field(default_factory=dict)
+    uncertain: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     weights_dtype: Literal["float32", "float16"] = "float32"
     weights_sha256: str = ""
@@ -200,24 +204,23 @@ def load_classifier(path: Path, *, device: str = "cpu") -> Classifier:
 
 def read_card(path: Path) -> Card:
     """Read the card of a classifier folder, without its weights."""
-    require_files(path)
-    try:
-        values = json.loads((path / CARD).read_text(encoding="utf-8"))
-        if values["card_format"] != CARD_FORMAT:
-            raise ClassifierError(
-                f"{path / CARD} is of format {values['card_format']}, this version reads {CARD_FORMAT}. "
-                "Update tomoscreen, or give a classifier that this version made."
-            )
-        known = {item.name for item in fields(Card)}
-        card = Card(**{key: value for key, value in values.items() if key in known})
-        low, high = card.index_window
-        card = replace(card, states=tuple(card.states), index_window=(float(low), float(high)))
-    except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, ClassifierError):
-            raise
+    values = read_json(path)
+    if "card_format" not in values:
+        raise not_a_card(path, "it has no 'card_format'")
+    if values["card_format"] != CARD_FORMAT:
         raise ClassifierError(
-            f"{path / CARD} is not a classifier's card ({error}). Copy the classifier folder again."
-        ) from error
+            f"{path / CARD} is of format {values['card_format']}, this version reads {CARD_FORMAT}. "
+            "Update tomoscreen, or give a classifier that this version made."
+        )
+    try:
+        card = TypeAdapter(Card).validate_python(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise not_a_card(path, f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+    planes = 1 if card.planes is None else card.planes
+    for what, size, most in (("patch_px", card.patch_px, LARGEST_PATCH), ("planes", planes, MOST_PLANES)):
+        if not 1 <= size <= most:
+            raise not_a_card(path, f"{what} is {size}, between 1 and {most} is expected")
     if card.architecture not in ARCHITECTURES:
         raise ClassifierError(
             f"{path / CARD} names the architecture {card.architecture!r}; this version knows "
@@ -343,14 +346,17 @@ def _check_test(classifier: Classifier, path: Path) -> None:
     try:
         test = classifier.card.test
         expected = np.asarray(test["probability"], dtype=float)
-        patches = made_up_patches(classifier.card, seed=int(test["seed"]), count=int(test["patches"]))
+        count = int(test["patches"])
+        if expected.shape != (count, len(classifier.card.states)):
+            raise ValueError(f"{count} patches and an answer of shape {expected.shape}")
+        patches = made_up_patches(classifier.card, seed=int(test["seed"]), count=count)
         tolerance = float(test["tolerance"])
         found = predict(classifier, patches)
     except (KeyError, TypeError, ValueError) as error:
         raise ClassifierError(
             f"{path / CARD} has no usable test input ({error}). Copy the classifier folder again."
         ) from error
-    difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
+    difference = float(np.abs(found - expected).max())
     if not difference <= tolerance:  # also when it is NaN
         raise ClassifierError(
             f"The classifier in {path} answers its card's test input with probabilities that differ by "

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from models.dates import dates_of
-from models.splits import plate_names, state_order, well_groups
 from plates.errors import PlateMapError, TomoscreenError
 from plates.layout.wells import parse_well, row_letters, smallest_format
 from plates.store import open_plate
+
+from .dates import dates_of
+from .splits import plate_names, state_order, well_groups
 
 PERMUTATIONS = 499
 # Below this p-value an association is not chance; above these strengths it matters, or is worth a line.

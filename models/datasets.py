@@ -1,5 +1,7 @@
 """Annotated patches: from a table and its plates to images with the state of each."""
 
+import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +12,15 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from models.classifier import relative_index, to_analysis_scale
-from models.splits import SPLITS, well_groups
 from plates import store
 from plates.counts import COUNTS_PER_INDEX
-from plates.errors import SettingsError
+from plates.errors import NoSpaceError, SettingsError
 from plates.patches import PATCH_PX
 from plates.results import read_result, results_path
 from plates.states import STATES
+
+from .classifier import Card, relative_index, to_analysis_scale
+from .splits import SPLITS, well_groups
 
 # Context read around a patch, so that a random shift shows real pixels and not a filled border.
 MARGIN_PX = 16
@@ -193,6 +196,24 @@ def annotated_fields(
             yield AnnotatedField(plate, rows, well, field, timepoint, index)
 
 
+def require_kind(patches: Patches, card: Card) -> None:
+    """Refuse images of another kind than a classifier was made for.
+
+    Raises
+    ------
+    SettingsError
+        If planes, their distance or the quantity differ: a network answers whatever it is shown.
+    """
+    given, wanted = (
+        f"{of.quantity} in {'projections' if of.planes is None else f'{of.planes} planes {of.um_per_plane} um apart'}"
+        for of in (patches, card)
+    )
+    if given != wanted:
+        raise SettingsError(
+            f"The patches show {given}, the classifier {card.name!r} was made for {wanted}. Read them for its kind."
+        )
+
+
 def by_split(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its splits one after another, so that each is one run of a memory map."""
     if "split" not in table:
@@ -201,10 +222,24 @@ def by_split(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def room_for(shape: tuple[int, ...], *, into: Path | None) -> npt.NDArray[np.uint16]:
-    """Zeros in memory, or in a file that the system pages in and out."""
+    """Zeros in memory, or in a new file that the system pages in and out.
+
+    Raises
+    ------
+    NoSpaceError
+        If the disk has no room for the file: filling it would end the program without a word.
+    """
     if into is None:
         return np.zeros(shape, dtype=np.uint16)
     into.parent.mkdir(parents=True, exist_ok=True)
+    # an older file goes its way: who still reads it keeps his pixels
+    into.unlink(missing_ok=True)
+    needed, free = 2 * math.prod(shape), shutil.disk_usage(into.parent).free
+    if needed > free:
+        raise NoSpaceError(
+            f"{into}: {shape[0]} patches take {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free. Free some "
+            "space, or give an output on a larger disk."
+        )
     return np.lib.format.open_memmap(into, mode="w+", dtype=np.uint16, shape=shape)
 
 

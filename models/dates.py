@@ -1,6 +1,5 @@
 """The day on which each annotated patch was recorded: the table's own, or what the instrument noted."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +13,23 @@ from plates.results import read_result
 PAUSE_H = 6.0
 
 
-def dates_of(table: pd.DataFrame, *, acquired: Callable[[Path], pd.DataFrame] | None = None) -> npt.NDArray[np.str_]:
+def dates_of(table: pd.DataFrame) -> npt.NDArray[np.str_]:
     """Date of recording of every row, "" where nobody noted it.
 
     The column `date` comes first, whatever its text. Without one the date is the day on which the recording
-    of the row's well began: wells of a plate whose recordings overlap, or follow each other within six
-    hours, were recorded together and share a date, also past midnight.
+    of the row's well began, as `tomoscreen ingest` stored it: wells of a plate whose recordings overlap, or
+    follow each other within six hours, were recorded together and share a date, also past midnight.
 
     Parameters
     ----------
     table
         As `read_annotations` returns it.
-    acquired
-        For a plate's path, a table (well, acquired) of local times, missing ones NaT; by default what
-        `tomoscreen ingest` stored.
     """
     if "date" in table:
         return table["date"].fillna("").astype(str).str.strip().to_numpy(dtype=str)
     dates = np.full(len(table), "", dtype="U10")
     for path in table["plate"].unique():
-        days = _recording_days((acquired or _stored_times)(Path(str(path))))
+        days = _recording_days(_stored_times(Path(str(path))))
         here = (table["plate"] == path).to_numpy()
         dates[here] = [days.get(str(well), "") for well in table["well"][here]]
     return dates

@@ -18,14 +18,15 @@ from plates.states import STATES
 from .abstention import abstention, choose_uncertain, risk_coverage
 from .calibration import brier_score, expected_calibration_error, negative_log_likelihood, reliability
 from .classifier import Card, Classifier
-from .datasets import Patches
+from .datasets import Patches, by_split, require_kind
 from .outliers import judge_outliers
 from .prediction import predict_features, predict_logits
 from .scores import roc_curve, score
+from .shelf import RECORD
+from .splits import well_groups
 
 PREDICTIONS = "predictions.csv"
 EVALUATION = "evaluation.json"
-TRAINING = "training.csv"
 RECORD_FORMAT = 1
 MOST_ERRORS = 500
 FROM_CARD = (
@@ -72,7 +73,8 @@ def write_evaluation(
     out
         Folder to make; it is there whole or not at all.
     table
-        The rows that the patches were read from, for their places (field, timepoint, y_um, x_um).
+        The rows that the patches were read from, for their places (field, timepoint, y_um, x_um), in the order
+        in which they were given to `read_patches` or `read_volumes`.
     folder
         The classifier's folder, for its record of training.
     text
@@ -88,10 +90,13 @@ def write_evaluation(
     Raises
     ------
     SettingsError
-        If `out` exists, no patch is given, or the states are not the classifier's.
+        If `out` exists, no patch is given, or they are not of the classifier's states and kind.
+    ValueError
+        If the table's rows are not those of the patches.
     """
     refuse_record(out)
     _check(classifier.card, patches)
+    table = None if table is None else _rows_of(patches, table)
     logits = predict_logits(classifier, patches)
     outliers = classifier.outliers
     distance = None if outliers is None else outliers.score(predict_features(classifier, patches))
@@ -239,6 +244,7 @@ def _check(card: Card, patches: Patches) -> None:
             f"The patches are of the states {', '.join(patches.states)}, but the classifier {card.name} tells "
             f"{', '.join(card.states)} apart. Give annotations with the classifier's states."
         )
+    require_kind(patches, card)
 
 
 def _known_wells(card: Card, group: npt.NDArray[np.str_]) -> dict[str, int]:
@@ -305,10 +311,20 @@ def _predictions(
     return rows
 
 
+def _rows_of(patches: Patches, table: pd.DataFrame) -> pd.DataFrame:
+    # patches are read split by split, whatever the order of the table's rows
+    ordered = by_split(table)
+    if not np.array_equal(well_groups(ordered), patches.group):
+        raise ValueError(
+            f"the table of {len(table)} rows is not the one that the {len(patches)} patches were read from"
+        )
+    return ordered
+
+
 def _training_rows(folder: Path | None) -> list[dict[str, Any]]:
-    if folder is None or not (folder / TRAINING).is_file():
+    if folder is None or not (folder / RECORD).is_file():
         return []
-    with (folder / TRAINING).open(newline="", encoding="utf-8") as file:
+    with (folder / RECORD).open(newline="", encoding="utf-8") as file:
         return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from models.batches import Batches
-from models.classifier import Classifier, normalise
-from models.datasets import Patches
+from .batches import Batches
+from .classifier import Classifier, normalise
+from .datasets import Patches
 
 # The coarsest map that still tells parts of a cell apart: 20 x 20 for a patch of 160 px, 1.3 um each.
 COARSEST = 8
@@ -92,11 +92,6 @@ def heat_picture(patch: Stack, heat: Stack, *, window: tuple[float, float]) -> b
     cover = MOST_COVER * warmth[..., None]
     gap = np.full((len(grey), 4, 3), 255.0)
     return _png(np.concatenate([grey, gap, (1 - cover) * grey + cover * colour], axis=1))
-
-
-def patch_picture(patch: Stack, *, window: tuple[float, float]) -> bytes:
-    """Draw a patch (y, x), or the maxima of a volume (z, y, x), in grey as PNG; `window` as in `heat_picture`."""
-    return _png(_grey(patch, window))
 
 
 def _as_input(classifier: Classifier, patches: Stack) -> torch.Tensor:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from models.classifier import Card, Classifier, made_up_patches, normalise, predict
 from plates.errors import ClassifierError, SettingsError
 from plates.files import write_durable
+
+from .classifier import Card, Classifier, made_up_patches, normalise, predict
 
 if TYPE_CHECKING:
     import onnx

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.batches import Augmentation, Batches, class_weights
-from models.classifier import Card, Classifier
-from models.datasets import Patches
-from models.prediction import as_input, run, uses_bf16
+from .batches import Augmentation, Batches, class_weights
+from .classifier import Card, Classifier
+from .datasets import Patches
+from .prediction import as_input, run, uses_bf16
 
 Norm = Literal["keep", "recalculate", "update"]
 NORMS: tuple[Norm, ...] = ("keep", "recalculate", "update")
@@ -125,7 +125,7 @@ def choose_norm(
     return min(NORMS, key=lambda norm: losses[norm]), losses
 
 
-def recalculate_norm(network: nn.Module, patches: Patches, card: Card, *, seed: int = 0, passes: int = 2) -> None:
+def recalculate_norm(network: nn.Module, patches: Patches, card: Card, *, passes: int = 2) -> None:
     """Replace the means and variances of every BatchNorm by those of these patches, in place; no state is used.
 
     After Li et al. 2018 (Pattern Recognition 80, "Adaptive Batch Normalization"): much of what differs between
@@ -139,7 +139,7 @@ def recalculate_norm(network: nn.Module, patches: Patches, card: Card, *, seed: 
         norm.momentum = None  # the mean over all batches, each counting alike
         norm.train()
     still = Augmentation(noise=0.0, offset=0.0, focus=0.0)
-    generator = torch.Generator().manual_seed(seed)  # in random order: a batch of one well is no sample of all
+    generator = torch.Generator().manual_seed(0)  # in random order: a batch of one well is no sample of all
     batches = Batches(patches, patch_px=card.patch_px)
     size = 64 if patches.planes is None else 8
     device = next(network.parameters()).device

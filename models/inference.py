@@ -1,6 +1,7 @@
 """Projections of fields -> calibrated probabilities of every window, on one device kept busy."""
 
 import copy
+import hashlib
 import logging
 import math
 import queue
@@ -18,7 +19,9 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.classifier import (
+from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, window_grid
+
+from .classifier import (
     Card,
     Classifier,
     fast_dtype,
@@ -29,7 +32,7 @@ from models.classifier import (
     require_for_screening,
     to_analysis_scale,
 )
-from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, window_grid
+from .shelf import CARD
 
 CPU_BATCH = 16
 GPU_BATCH = 256
@@ -106,13 +109,13 @@ def classify_projections(
 
 def cached_classifier(path: Path, *, device: str = "auto") -> Classifier:
     """Load a classifier once per process, device and content: what a worker calls for each task."""
-    card = read_card(path)
-    require_for_screening(card, path=path)
-    return _loaded(path, card.weights_sha256, device)
+    require_for_screening(read_card(path), path=path)
+    # the card holds the hash of the weights, and what they do not show: temperature, window, threshold
+    return _loaded(path, hashlib.sha256((path / CARD).read_bytes()).hexdigest(), device)
 
 
 @lru_cache(maxsize=2)
-def _loaded(path: Path, weights_sha256: str, device: str) -> Classifier:
+def _loaded(path: Path, card_sha256: str, device: str) -> Classifier:
     return load_classifier(path, device=device)
 
 

@@ -89,10 +89,10 @@ def share_interval(values: npt.ArrayLike, well: npt.ArrayLike) -> Interval:
     return wilson(float(v.mean()), effective_size(v, well)) if len(v) else NOTHING_KNOWN
 
 
-def wilson(share: float, size: float, *, z: float = Z) -> tuple[float, float]:
-    """Interval of a share seen in `size` independent trials, which need not be a whole number."""
-    centre = (share + z**2 / (2 * size)) / (1 + z**2 / size)
-    half = z * np.sqrt(share * (1 - share) / size + z**2 / (4 * size**2)) / (1 + z**2 / size)
+def wilson(share: float, size: float) -> tuple[float, float]:
+    """95 % interval of a share seen in `size` independent trials, which need not be a whole number."""
+    centre = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
+    half = Z * np.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2)) / (1 + Z**2 / size)
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 

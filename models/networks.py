@@ -5,9 +5,10 @@ from pathlib import Path
 
 from torch import nn
 
-from models.resnet import ARCHITECTURES as FLAT
-from models.resnet import build_resnet
 from plates.errors import ClassifierError
+
+from .resnet import ARCHITECTURES as FLAT
+from .resnet import build_resnet
 
 # Named here and built in models/volumetric.py, which need not be loaded to know a name.
 VOLUMETRIC = (
@@ -43,7 +44,7 @@ def build_network(architecture: str, *, states: Sequence[str], weights: Path | s
             f"Architecture {architecture!r} is not known. Expected one of {', '.join(ARCHITECTURES)}."
         )
     if is_volumetric(architecture):
-        from models.volumetric import build_volumetric
+        from .volumetric import build_volumetric
 
         return build_volumetric(architecture, states=states, weights=weights)
     return build_resnet(architecture, states=states, weights=weights)

@@ -121,14 +121,30 @@ def from_tensors(tensors: Mapping[str, torch.Tensor]) -> Outliers:
     Raises
     ------
     ClassifierError
-        If one is missing.
+        If one is missing, or their shapes do not belong together.
     """
     missing = [item.name for item in fields(Outliers) if PREFIX + item.name not in tensors]
     if missing:
         raise ClassifierError(
             f"The classifier's file of weights has no {PREFIX}{missing[0]}. Copy the classifier folder again."
         )
-    return Outliers(**{item.name: tensors[PREFIX + item.name].float() for item in fields(Outliers)})
+    outliers = Outliers(**{item.name: tensors[PREFIX + item.name].float() for item in fields(Outliers)})
+    count, size = outliers.whitening.shape[:1].numel(), outliers.mean.numel()
+    wanted: dict[str, tuple[int, ...]] = {
+        "mean": (size,),
+        "components": (count, size),
+        "whitening": (count, count),
+        "centres": (outliers.centres.shape[:1].numel(), count),
+        "residual": (),
+        "threshold": (),
+    }
+    for name, shape in wanted.items():
+        if getattr(outliers, name).shape != shape:
+            raise ClassifierError(
+                f"The classifier's {PREFIX}{name} has the shape {tuple(getattr(outliers, name).shape)}, not {shape}. "
+                "Copy the classifier folder again."
+            )
+    return outliers
 
 
 def judge_outliers(scores: npt.ArrayLike, *, groups: npt.ArrayLike, threshold: float) -> dict[str, Any]:

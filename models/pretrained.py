@@ -9,8 +9,10 @@ from torch import nn
 
 from plates.errors import ClassifierError
 
+from .outliers import PREFIX
+from .shelf import WEIGHTS
+
 PUBLISHED = ("imagenet", "kinetics")
-_WEIGHTS_OF_A_CLASSIFIER = "weights.safetensors"
 
 
 def starting_tensors(source: Path | str, *, architecture: str) -> dict[str, torch.Tensor]:
@@ -79,17 +81,20 @@ def load_backbone(
 
 
 def _from_file(path: Path, *, architecture: str) -> dict[str, torch.Tensor]:
-    file = path / _WEIGHTS_OF_A_CLASSIFIER if path.is_dir() else path
+    file = path / WEIGHTS if path.is_dir() else path
     if not file.is_file():
         raise ClassifierError(_neither_there(architecture, f"there is no file {file}"))
     try:
         if file.suffix == ".safetensors":
-            # a classifier may keep its weights in float16
+            # a classifier may keep its weights in float16, and where its training patches lie beside them
             return {
                 name: tensor.float() if tensor.is_floating_point() else tensor
                 for name, tensor in load_file(file).items()
+                if not name.startswith(PREFIX)
             }
         tensors: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+            raise ValueError("it holds other things than named tensors, as a checkpoint of a training does")
         return tensors
     except Exception as error:  # safetensors, pickle and zip each have their own; all mean a damaged file
         raise ClassifierError(

@@ -6,8 +6,9 @@ from pathlib import Path
 import torchvision
 from torch import nn
 
-from models.pretrained import load_backbone, starting_tensors
 from plates.errors import ClassifierError
+
+from .pretrained import load_backbone, starting_tensors
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101")
 DROPOUT = 0.2

@@ -92,9 +92,7 @@ def one_vs_rest_auc(score: npt.ArrayLike, is_state: npt.ArrayLike) -> float | No
     return float((rankdata(s)[positive].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def roc_curve(
-    score: npt.ArrayLike, is_state: npt.ArrayLike, *, points: int = CURVE_POINTS
-) -> dict[str, list[float]] | None:
+def roc_curve(score: npt.ArrayLike, is_state: npt.ArrayLike) -> dict[str, list[float]] | None:
     """False against true positive rate as the threshold falls, thinned evenly along the curve.
 
     None if all patches or none are of the state.
@@ -106,15 +104,15 @@ def roc_curve(
     last = np.append(np.flatnonzero(np.diff(s[order])), len(s) - 1)  # equal scores pass the threshold together
     true = np.append(0.0, np.cumsum(positive[order])[last] / positive.sum())
     false = np.append(0.0, np.cumsum(~positive[order])[last] / (~positive).sum())
-    keep = thinned(true + false, points=points)
+    keep = thinned(true + false)
     return {"false_positive": false[keep].tolist(), "true_positive": true[keep].tolist()}
 
 
-def thinned(along: npt.NDArray[np.float64], *, points: int = CURVE_POINTS) -> npt.NDArray[np.int64]:
-    """At most `points` indices, first and last among them, evenly spread over ascending positions."""
-    if len(along) <= points:
+def thinned(along: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """At most 200 indices, first and last among them, evenly spread over ascending positions."""
+    if len(along) <= CURVE_POINTS:
         return np.arange(len(along))
-    wanted = np.linspace(along[0], along[-1], points)
+    wanted = np.linspace(along[0], along[-1], CURVE_POINTS)
     return np.unique(np.append(np.searchsorted(along, wanted[:-1]), len(along) - 1))
 
 

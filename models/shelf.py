@@ -17,6 +17,8 @@ SHIPPED = Path(__file__).parent / "demonstration"
 # Formats whose loading can run any code that somebody put into the file.
 PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib"})
 DEEPEST = 4
+# A card is some kilobytes; the names of ten thousand wells are one megabyte.
+LARGEST_CARD = 20_000_000
 EVERY_CARD_HAS = {"name": str, "architecture": str, "states": list, "metrics": dict, "weights_sha256": str}
 
 
@@ -71,19 +73,37 @@ def read_values(path: Path) -> dict[str, Any]:
         If the folder or a file is missing, holds a pickle in place of its weights, or the card lacks what
         every card has.
     """
+    values = read_json(path)
+    for name, kind in EVERY_CARD_HAS.items():
+        if not isinstance(values.get(name), kind):
+            raise not_a_card(path, f"it has no usable {name!r}")
+    return values
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Whatever names and values a classifier folder's card holds, its files' presence checked.
+
+    Raises
+    ------
+    ClassifierError
+        If the folder or a file is missing, or the card is too large, unreadable or no JSON object.
+    """
     require_files(path)
+    size = (path / CARD).stat().st_size
+    if size > LARGEST_CARD:
+        raise not_a_card(path, f"it has {size / 1e6:.0f} MB, at most {LARGEST_CARD / 1e6:.0f} are read")
     try:
         values = json.loads((path / CARD).read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it holds no names and values")
-        for name, kind in EVERY_CARD_HAS.items():
-            if not isinstance(values.get(name), kind):
-                raise ValueError(f"it has no usable {name!r}")
-    except ValueError as error:  # also of bytes that are no text
-        raise ClassifierError(
-            f"{path / CARD} is not a classifier's card ({error}). Copy the classifier folder again."
-        ) from error
+    except (OSError, ValueError, RecursionError) as error:  # also of bytes that are no text
+        raise not_a_card(path, str(error)) from error
+    if not isinstance(values, dict):
+        raise not_a_card(path, "it holds no names and values")
     return values
+
+
+def not_a_card(path: Path, reason: str) -> ClassifierError:
+    """The error of a folder whose card.json is no card."""
+    return ClassifierError(f"{path / CARD} is not a classifier's card ({reason}). Copy the classifier folder again.")
 
 
 def require_files(path: Path) -> None:
@@ -124,13 +144,11 @@ def find_pickles(path: Path) -> list[str]:
 def accuracy_of(card: dict[str, Any]) -> tuple[float, float | None, float | None] | None:
     """Accuracy with its 95 % interval on the wells that a card's classifier was tested on, else validated on.
 
-    None where the card holds no score; None for a bound that could not be estimated (fewer than two wells).
+    None where the card holds no score; None for a bound that could not be estimated (fewer than five wells).
     """
     metrics = card.get("metrics") or {}
     scores = metrics.get("test") or metrics.get("validation") or {}
     accuracy = scores.get("accuracy")
-    if isinstance(accuracy, dict):
-        return accuracy["value"], accuracy["low"], accuracy["high"]
     if accuracy is None:
         return None
     return accuracy, scores.get("accuracy_low"), scores.get("accuracy_high")
@@ -154,5 +172,7 @@ def _classifier_folders(folder: Path) -> Iterator[Path]:
 
 
 def _is_worth_entering(name: str) -> bool:
-    # a plate holds a folder for every well, field and chunk; an unfinished training has no card yet
-    return not name.startswith((".", "__")) and not name.endswith((".zarr", ".training", ".progress", ".truth"))
+    # a plate holds a folder for every well, field and chunk; an unfinished training has no card yet, the steps of
+    # an unfinished adaptation have
+    ours = (".zarr", ".training", ".adapting", ".progress", ".truth")
+    return not name.startswith((".", "__")) and not name.endswith(ours)

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from models.dates import dates_of
 from plates.errors import SettingsError
 from plates.states import STATES
+
+from .dates import dates_of
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.15, 0.15)

@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.classifier import Card, load_classifier, read_card
-from models.networks import is_volumetric
-from models.shelf import RECORD, WEIGHTS, find_pickles, require_files
 from plates.errors import ClassifierError
 from plates.patches import UM_PER_PX
 from plates.states import STATES
+
+from .classifier import Card, load_classifier, read_card
+from .shelf import RECORD, WEIGHTS, find_pickles, require_files
 
 RECORD_HAS = ("epoch", "train_loss", "validation_loss", "accuracy")
 
@@ -91,9 +91,6 @@ def _check_scale(card: Card) -> Check:
         return Check(
             "scale", False, f"um_per_px {card.um_per_px}, um_per_plane {card.um_per_plane}. Expected lengths above 0."
         )
-    if is_volumetric(card.architecture) != (card.planes is not None):
-        seen = "projections" if card.planes is None else f"volumes of {card.planes} planes"
-        return Check("scale", False, f"{card.architecture} on {seen}: the card contradicts itself.")
     text = f"{card.patch_px} px of {card.um_per_px:g} um"
     if card.planes is not None:
         text += f", {card.planes} planes of {card.um_per_plane:g} um"
@@ -123,10 +120,13 @@ def _check_record(path: Path, card: Card) -> Check:
     file = path / RECORD
     if not file.is_file():
         return Check("record", False, f"no {RECORD}: how it was trained cannot be followed. Ask for the whole folder.")
-    with file.open(newline="", encoding="utf-8", errors="replace") as lines:
-        reader = csv.DictReader(lines)
-        missing = [name for name in RECORD_HAS if name not in (reader.fieldnames or ())]
-        epochs = sum(1 for _ in reader)
+    try:
+        with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+            reader = csv.DictReader(lines)
+            missing = [name for name in RECORD_HAS if name not in (reader.fieldnames or ())]
+            epochs = sum(1 for _ in reader)
+    except csv.Error as error:
+        return Check("record", False, f"{RECORD} is no table ({error}). Copy the classifier folder again.")
     if missing or not epochs:
         what = f"no column {missing[0]!r}" if missing else "no epoch"
         return Check("record", False, f"{RECORD} has {what}. Copy the classifier folder again.")

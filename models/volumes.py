@@ -10,8 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from models.classifier import relative_index, to_analysis_scale
-from models.datasets import (
+from plates import store
+from plates.counts import COUNTS_PER_INDEX
+from plates.errors import SettingsError
+from plates.patches import FOREGROUND_INDEX, PATCH_PX, analysis_shape
+from plates.states import STATES
+
+from .classifier import relative_index, to_analysis_scale
+from .datasets import (
     MARGIN_PX,
     Patches,
     Projections,
@@ -22,11 +28,6 @@ from models.datasets import (
     room_for,
     where_of,
 )
-from plates import store
-from plates.counts import COUNTS_PER_INDEX
-from plates.errors import SettingsError
-from plates.patches import FOREGROUND_INDEX, PATCH_PX, analysis_shape
-from plates.states import STATES
 
 
 class Tomograms(Projections, Protocol):

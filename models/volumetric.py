@@ -7,10 +7,11 @@ import torch
 import torchvision
 from torch import nn
 
-from models.networks import VOLUMETRIC
-from models.pretrained import load_backbone, starting_tensors
-from models.resnet import DROPOUT, build_resnet
 from plates.errors import ClassifierError
+
+from .networks import VOLUMETRIC
+from .pretrained import load_backbone, starting_tensors
+from .resnet import DROPOUT, build_resnet
 
 INFLATED = "inflated_"
 WIDTHS = (16, 32, 64, 128)

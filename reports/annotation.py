@@ -140,7 +140,8 @@ def gate_histogram(groups: Mapping[str, tuple[str, pd.DataFrame]], marker: str, 
     """
     values = {name: one[marker].dropna().to_numpy(float) for name, (_, one) in groups.items()}
     top = max((cells.max() for cells in values.values() if len(cells)), default=10.0)
-    edges = np.geomspace(DARKEST, max(top * 1.05, 10 * DARKEST), 49)
+    # an empty bin on either side: bars are drawn between the middles of bins, and the outermost would be cut in half
+    edges = np.geomspace(DARKEST / 1.3, max(top, 10 * DARKEST) * 1.3, 49)
     figure = go.Figure()
     for name, (colour, _) in groups.items():
         if len(values[name]):

@@ -1,8 +1,9 @@
 """The commands that make, judge and keep classifiers; `screening.cli` adds them to the others."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -14,7 +15,7 @@ ClassifierFolder = Annotated[Path, typer.Argument(help="The classifier's folder.
 States = Annotated[str, typer.Option(help="States to tell apart, comma-separated; by default the five.")]
 By = Annotated[Literal["well", "plate", "date"], typer.Option(help="What a split never divides.")]
 HoldOut = Annotated[str, typer.Option(help="Names of plates, dates or wells to test on, comma-separated.")]
-RecipeFile = Annotated[Path | None, typer.Option(help="TOML file with a table [recipe].")]
+RecipeFile = Annotated[Path | None, typer.Option(help="TOML file whose table 'recipe' says how to train.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 
 
@@ -139,8 +140,9 @@ def train(
             typer.echo(f"  without {row['name']}: balanced accuracy {row['balanced_accuracy']:.3f}")
         typer.echo(f"{out}: {between(scores['between_folds'])} balanced accuracy; worst {scores['worst']}.")
         return
-    best = classifier.card.metrics["validation"]["accuracy"]
-    typer.echo(f"{out}: accuracy {between(best)} on validation wells; {classifier.card.calibration}.")
+    for line in scored(classifier.card.metrics):
+        typer.echo(f"{out}: {line}")
+    typer.echo(f"{out}: {classifier.card.calibration}.")
     typer.echo(f"Training: {out / PLOT}. Next: tomoscreen evaluate {out} {annotations} --out {out}.evaluation")
 
 
@@ -365,6 +367,17 @@ def whole(text: str, *, option: str) -> int:
 def command_line() -> str:
     """The command as it was typed, for a card."""
     return " ".join(["tomoscreen", *sys.argv[1:]])
+
+
+def scored(metrics: Mapping[str, Any]) -> list[str]:
+    """The scores on a card, a line each split; that of wells which decided nothing comes first."""
+    what = {"test": "test wells, which decided nothing", "validation": "validation wells, which chose the epoch"}
+    lines = []
+    for split in (split for split in what if split in metrics):
+        scores = metrics[split]
+        ends = {"value": scores["accuracy"], "low": scores["accuracy_low"], "high": scores["accuracy_high"]}
+        lines.append(f"accuracy {between(ends)} on {scores['patches']} patches of {scores['wells']} {what[split]}.")
+    return lines
 
 
 def between(entry: object) -> str:

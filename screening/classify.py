@@ -317,6 +317,8 @@ def _assemble(plate: Plate, card: Any, job: _Job, folder: Path, units: Sequence[
             "trained_on": card.trained_on,
             "patch_px": card.patch_px,
             "patch_um": card.patch_px * card.um_per_px,
+            "um_per_px": card.um_per_px,
+            "resampled_from_um": list(plate.voxel_um[1:]),
             "stride_px": job.stride,
             "foreground_index": FOREGROUND_INDEX,
             "foreground_share": FOREGROUND_SHARE,

@@ -274,6 +274,11 @@ def classify(
         )
     patches = int(result["probability"].isel(state=0).notnull().sum())
     typer.echo(f"{plate}: {patches} patches with cells classified by {result.attrs['classifier']}.")
+    stored, wanted = result.attrs["resampled_from_um"], result.attrs["um_per_px"]
+    if any(abs(size - wanted) > 1e-6 for size in stored):
+        typer.echo(f"Projections of {stored[0]:.4g} x {stored[1]:.4g} um per pixel were resampled to {wanted:g} um.")
+    if result.attrs.get("outlier_flagged"):
+        typer.echo(f"warning: {result.attrs['outlier_text']}")
 
 
 @app.command()

@@ -11,6 +11,7 @@ disk; an interrupted run goes on.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -35,11 +36,11 @@ def make_plates(work: Path) -> tuple[list[SimulatedPlate], pd.DataFrame]:
     """Simulate and annotate all plates; the table names the split of each."""
     plates, tables = [], []
     for split in ("train", "validation", "test"):
-        designs: list[tuple[PlateDesign, dict[str, float]]] = []
+        designs: list[tuple[PlateDesign, dict[str, Any]]] = []
         for seed in SCREENS[split]:
             library = make_library(seed)
             hours = HOURS[seed % len(HOURS)]
-            options = {"hours": hours, "confluency": CONFLUENCY, "names": [f"S{seed}"]}
+            options: dict[str, Any] = {"hours": hours, "confluency": CONFLUENCY, "names": [f"S{seed}"]}
             designs.append((design_plates(library, seed=seed, plates=1, **options)[0], SCREEN_RULE))
         for seed in CONTROLS[split]:
             options = {"wells_per_state": 8, "hours": (9.0, 15.0), "confluency": CONFLUENCY}

@@ -9,6 +9,7 @@ settings follow, then hours after the onset, and what abstaining saves. WORK_FOL
 `tests.benchmarks.demonstration_classifier`, whose plates are simulated first where they are not there.
 """
 
+import shutil
 import sys
 from collections.abc import Sequence
 from multiprocessing import get_context
@@ -18,37 +19,48 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import softmax
 
-from models.calibration import expected_calibration_error
-from models.classifier import load_classifier
-from models.datasets import Patches
-from models.evaluation import evaluate
+from models.classifier import Classifier, load_classifier
+from models.datasets import Patches, by_split
+from models.evaluation import write_evaluation
+from models.intervals import share_interval
 from models.prediction import predict_logits
+from models.scores import confusion
 from plates.patches import PATCH_PX
 from plates.simulation.design import HARDER, design_annotation_plate
 from plates.simulation.plate import VERSION
 from plates.states import STATES
+from screening.evaluate import summary
 from tests.benchmarks.demonstration_classifier import CONFLUENCY, make_plates
 from tests.benchmarks.simulated_patches import LEAST_AREA, PURITY, annotate, read, simulate
-from tests.benchmarks.texture_control import fit_control, texture_features
+from tests.benchmarks.texture_control import call_states, texture_features
 
 SEEDS = (7001, 7002, 7003)
 HARDER_SEEDS = (7101,)
 CONTROL_PATCHES = 6000
 
 
-def score(classifier: Any, work: Path, *, seeds: Sequence[int], name: str, **options: Any) -> tuple[Patches, Any]:
-    """Clear patches of held-out plates, and the classifier's probabilities of them."""
+def held_out(work: Path, *, seeds: Sequence[int], name: str, **options: Any) -> tuple[Patches, pd.DataFrame]:
+    """Clear patches of plates of controls that no classifier has seen, and their table."""
     options = {"confluency": CONFLUENCY, "wells_per_state": 8, "hours": (12.0, 18.0), **options}
     plates = [
         simulate(design_annotation_plate(seed, name=f"{name}-{seed}".replace(" ", ""), **options), work / "plates")
         for seed in seeds
     ]
-    table = pd.concat([annotate(plate, split="test") for plate in plates], ignore_index=True)
-    patches = read(plates, table)
-    probability = softmax(predict_logits(classifier, patches) / classifier.card.temperature, axis=1)
-    return patches, probability
+    table = by_split(pd.concat([annotate(plate, split="test") for plate in plates], ignore_index=True))
+    return read(plates, table), table
+
+
+def share(right: npt.NDArray[np.bool_], patches: Patches) -> str:
+    """Accuracy with its 95 % interval over wells."""
+    low, high = share_interval(right, patches.group)
+    return f"{right.mean():.3f}" if low is None else f"{right.mean():.3f} ({low:.3f} to {high:.3f})"
+
+
+def called(classifier: Classifier, patches: Patches) -> npt.NDArray[np.bool_]:
+    """Whether each patch was called right."""
+    right: npt.NDArray[np.bool_] = predict_logits(classifier, patches).argmax(axis=1) == patches.truth
+    return right
 
 
 def index_of(patches: Patches) -> npt.NDArray[np.float32]:
@@ -64,32 +76,35 @@ def features_of(patches: Patches) -> npt.NDArray[np.float32]:
         return np.concatenate(pool.map(texture_features, np.array_split(index_of(patches), 64)))
 
 
-def control(work: Path, held_out: Patches) -> tuple[float, npt.NDArray[np.int64], int]:
-    """Accuracy and confusion of the honest control, and the number of patches it was trained on."""
+def control(work: Path, patches: Patches) -> tuple[npt.NDArray[np.int64], int]:
+    """States called by the honest control, and the number of clear patches it was trained on."""
     plates, table = make_plates(work)
     clear = table[(table["split"] == "train") & (table["area"] >= LEAST_AREA) & (table["purity"] >= PURITY)]
     chosen = clear.sample(min(CONTROL_PATCHES, len(clear)), random_state=0)
     train = read(plates, chosen.reset_index(drop=True))
-    accuracy, confusion = fit_control((features_of(train), train.truth), (features_of(held_out), held_out.truth))
-    return accuracy, confusion, len(train)
+    return call_states((features_of(train), train.truth), features_of(patches)), len(train)
 
 
 def main(work: Path, folder: Path) -> None:
     classifier = load_classifier(folder)
-    print(f"Simulator version {VERSION}; classifier {classifier.card.name} {classifier.card.weights_sha256[:12]}\n")
-    held_out, probability = score(classifier, work, seeds=SEEDS, name="five-states")
-    scores = evaluate(probability, held_out.truth, groups=held_out.group)
-    accuracy, confusion, trained = control(work, held_out)
-    print(f"default difficulty: {len(held_out)} clear patches, {scores['wells']} wells, seeds {SEEDS}")
-    print(scores)
-    print(f"control on the same patches (trained on {trained}): {accuracy:.3f}\n{confusion}\n")
-    print(f"ECE {expected_calibration_error(probability, held_out.truth):.4f}")
-    print("| setting | patches | accuracy |\n|---|---|---|")
+    print(f"Simulator version {VERSION}; {folder}, sha256 {classifier.card.weights_sha256[:12]}; seeds {SEEDS}\n")
+    patches, table = held_out(work, seeds=SEEDS, name="five-states")
+    out = work / "evaluation"
+    shutil.rmtree(out, ignore_errors=True)
+    record = write_evaluation(classifier, patches, out=out, table=table, folder=folder, text="held-out plates")
+    print("\n".join(summary(record)))
+    states, trained = control(work, patches)
+    print(f"\nhonest control, trained on {trained} clear patches: {share(states == patches.truth, patches)}")
+    print(confusion(patches.truth, states, states=len(STATES)))
+    print("\n| setting | patches | network |\n|---|---|---|")
+    print(f"| default | {len(patches)} | {share(called(classifier, patches), patches)}  |")
     for name, options in HARDER.items():
-        patches, answer = score(classifier, work, seeds=HARDER_SEEDS, name=name, **options)
-        right = answer.argmax(axis=1) == patches.truth
-        print(f"| {name} | {len(patches)} | {right.mean():.3f} |", flush=True)
-    print(f"\nstates in order: {', '.join(STATES)}")
+        patches, table = held_out(work, seeds=HARDER_SEEDS, name=name, **options)
+        right = called(classifier, patches)
+        print(f"| {name} | {len(patches)} | {share(right, patches)} |", flush=True)
+        if len(options.get("hours", ())) > 1:
+            for hour, rows in table.groupby("hours"):
+                print(f"| {name}, {hour:g} h | {len(rows)} | {right[rows.index].mean():.3f}  |")
 
 
 if __name__ == "__main__":

@@ -158,6 +158,29 @@ def test_budgets_that_are_done_are_not_trained_again_after_a_kill(
     assert again["curve"][0] == record["curve"][0]
 
 
+def test_without_a_tuning_the_statistics_are_chosen_once_on_the_largest_budget(
+    classifier: Classifier, new: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    used: list[str] = []
+
+    def choosing(_: Classifier, patches: Patches, __: Tuning, *, validation: Patches, **more: Any) -> tuple[Norm, Any]:
+        asked.append((len(patches), len(validation)))
+        return "keep", {"keep": 0.5, "update": 0.7}
+
+    def quick(start: Classifier, _: Patches, tuning: Tuning, **more: Any) -> torch.nn.Module:
+        used.append(tuning.norm)
+        return copy.deepcopy(start.network)
+
+    monkeypatch.setattr("models.adaptation.choose_norm", choosing)
+    monkeypatch.setattr("models.adaptation.fine_tune", quick)
+    record = adapt(classifier, new, out=tmp_path / "out", budgets=(10, 20))
+    assert asked == [(20, 0)]
+    assert used == ["keep", "keep"]
+    assert record["norm"] == {"chosen": "keep", "log_loss": {"keep": 0.5, "update": 0.7}}
+    assert record["tuning"]["norm"] == "keep"
+
+
 def test_test_patches_decide_nothing(classifier: Classifier, new: Patches, tmp_path: Path) -> None:
     few = new.take(np.concatenate([np.flatnonzero(new.split == "train")[:30], np.flatnonzero(new.split == "test")]))
     wrong = np.where(few.split == "test", (few.truth + 1) % 5, few.truth)
@@ -282,6 +305,9 @@ def test_what_cannot_be_adapted_is_refused(classifier: Classifier, new: Patches,
         adapt(classifier, new, out=out, old=old.of("train"))
     with pytest.raises(SettingsError, match="was made for refractive index"):
         adapt(classifier, replace(new, quantity="brightness"), out=out)
+    with pytest.raises(SettingsError, match=r"The budgets are 0, 25\. Expected numbers of patches from 1 up"):
+        adapt(classifier, new, out=out, budgets=(0, 25))
+    assert list(tmp_path.iterdir()) == []
     out.mkdir()
     with pytest.raises(ClassifierError, match="never overwritten"):
         adapt(classifier, new, out=out)

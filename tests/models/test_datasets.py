@@ -98,6 +98,8 @@ def test_a_missing_column_an_empty_table_and_a_missing_file_are_named(tmp_path: 
         read_annotations(write(tmp_path / "b.csv", HEADER))
     with pytest.raises(SettingsError, match="cannot be read"):
         read_annotations(tmp_path / "none.csv")
+    with pytest.raises(SettingsError, match=r"cannot be read \(field larger than field limit"):
+        read_annotations(write(tmp_path / "c.csv", HEADER, "P.zarr,A01,0,0,30,40," + "n" * 200_000))
 
 
 def test_a_well_on_both_sides_of_a_split_is_refused_with_both_lines(tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_a_place_that_the_plate_does_not_have_is_named_with_its_line(row: dict[s
 def test_patches_in_a_file_are_those_in_memory_and_splits_are_views_of_it(tmp_path: Path) -> None:
     rows = [{"well": well, "split": split} for well, split in (("A01", "test"), ("A02", "train"))]
     table = table_of(*rows)
-    read = {"open_plate": lambda _: MemoryPlate(), "medium_of": medium_of}
+    read: dict[str, Any] = {"open_plate": lambda _: MemoryPlate(), "medium_of": medium_of}
     held, filed = read_patches(table, **read), read_patches(table, **read, into=tmp_path / "cut" / "patches.npy")
     np.testing.assert_array_equal(held.counts, filed.counts)
     assert held.split.tolist() == filed.split.tolist() == ["train", "test"]

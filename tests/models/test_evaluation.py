@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 import models.evaluation
 from models.calibration import expected_calibration_error
 from models.classifier import Card, Classifier, build_classifier
-from models.datasets import Patches
+from models.datasets import Patches, by_split
 from models.evaluation import evaluate, evaluation_record, read_evaluation, write_evaluation
 from models.outliers import fit_outliers
 from models.prediction import predict_features, predict_logits
@@ -47,10 +47,14 @@ def classifier(patches: Patches) -> Classifier:
     return replace(built, outliers=fit_outliers(features, patches.truth, features))
 
 
+def table_of(patches: Patches) -> pd.DataFrame:
+    """The rows that patches were read from, as an annotation table has them."""
+    names = pd.Series(patches.group).str.rsplit(":", n=1, expand=True).set_axis(["plate", "well"], axis=1)
+    return names.assign(field=np.arange(len(patches)), timepoint=3, y_um=1.5, x_um=2.5)
+
+
 def test_the_record_holds_the_numbers_of_the_patches(classifier: Classifier, patches: Patches, tmp_path: Path) -> None:
-    table = pd.DataFrame(
-        {"field": np.arange(90), "timepoint": 3, "y_um": 1.5, "x_um": np.arange(90) / 2, "line": np.arange(90)}
-    )
+    table = table_of(patches).assign(x_um=np.arange(90) / 2, line=np.arange(90))
     (tmp_path / "training.csv").write_text("epoch,train_loss\n0,1.5\n1,nan\n")
     record = write_evaluation(
         classifier, patches, out=tmp_path / "deep" / "record", table=table, folder=tmp_path, text="made-up cells"
@@ -83,7 +87,7 @@ def test_the_record_holds_the_numbers_of_the_patches(classifier: Classifier, pat
 def test_every_row_of_the_predictions_is_a_patch_and_errors_point_at_their_rows(
     classifier: Classifier, patches: Patches, tmp_path: Path
 ) -> None:
-    table = pd.DataFrame({"field": np.arange(90), "timepoint": 3, "y_um": 1.5, "x_um": 2.5})
+    table = table_of(patches)
     record = write_evaluation(classifier, patches, out=tmp_path / "record", table=table)
     rows = pd.read_csv(tmp_path / "record" / "predictions.csv")
     assert list(rows) == [
@@ -106,6 +110,30 @@ def test_every_row_of_the_predictions_is_a_patch_and_errors_point_at_their_rows(
         assert error["probability"] == pytest.approx(row[f"p_{row['called']}"], rel=1e-4)
     sure = [error["probability"] for error in record["errors"]]
     assert sure == sorted(sure, reverse=True)
+
+
+def test_each_prediction_has_its_own_place_when_the_table_mixes_the_splits(
+    classifier: Classifier, patches: Patches, tmp_path: Path
+) -> None:
+    split = np.where(np.isin(patches.group, ["P.zarr:A01", "P.zarr:A03"]), "test", "train")
+    table = table_of(patches).assign(split=split)
+    read = by_split(table)  # as `read_patches` orders them
+    given = replace(patches.take(read["field"].to_numpy()), split=read["split"].to_numpy(dtype=str))
+    write_evaluation(classifier, given, out=tmp_path / "record", table=table)
+    rows = pd.read_csv(tmp_path / "record" / "predictions.csv")
+    assert rows["field"].tolist() == read["field"].tolist()
+    assert (patches.group[rows["field"]] == rows["plate"] + ":" + rows["well"]).all()
+    with pytest.raises(ValueError, match="table of 89 rows is not the one that the 90 patches were read from"):
+        write_evaluation(classifier, given, out=tmp_path / "other", table=table[1:])
+
+
+def test_images_of_another_kind_are_refused(classifier: Classifier, patches: Patches, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"show grey value in projections, the classifier .* for refractive index"):
+        write_evaluation(classifier, replace(patches, quantity="grey value"), out=tmp_path / "record")
+    card = replace(classifier.card, planes=4, um_per_plane=1.0)
+    volumes = replace(patches, counts=patches.counts[:, None].repeat(4, axis=1), um_per_plane=0.5)
+    with pytest.raises(SettingsError, match=r"in 4 planes 0\.5 um apart, the classifier .* in 4 planes 1\.0 um apart"):
+        write_evaluation(replace(classifier, card=card), volumes, out=tmp_path / "record")
 
 
 def test_curves_and_lists_stay_small_whatever_the_number_of_patches() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from models.classifier import Card, Classifier, build_classifier, predict
-from models.explanation import error_pictures, explain, heat_picture, patch_picture
+from models.explanation import error_pictures, explain, heat_picture
 from models.shelf import SHIPPED, WEIGHTS
 from tests.models.made_patches import make_patches
 from tests.models.planted_cue import CARD, chance, cue_patches, found_cue, train_on
@@ -156,7 +156,7 @@ def test_a_heat_picture_shows_the_patch_as_it_is_and_covered_where_it_is_hot() -
     heat = np.zeros_like(patch)
     heat[:8] = 1.0
     picture = opened(heat_picture(patch, heat, window=(0.0, 0.05)))
-    plain = opened(patch_picture(patch, window=(0.0, 0.05)))
+    plain = np.rint(255 * patch.astype(float) / 0.05)
     assert picture.shape == (32, 68, 3)
     np.testing.assert_array_equal(picture[:, :32], np.repeat(plain[..., None], 3, axis=-1))
     np.testing.assert_array_equal(picture[8:, 36:], picture[8:, :32])
@@ -169,6 +169,7 @@ def test_error_pictures_are_those_of_the_rows_asked_for(trained: Classifier) -> 
     assert list(pictures) == [7, 2]
     y, x = patches.corner[7]
     index = patches.counts[7, y : y + PX, x : x + PX] / 1e4 - patches.medium_index[7]
-    alone = opened(patch_picture(index.astype(np.float32), window=trained.card.index_window))
-    assert np.abs(opened(pictures[7])[:, :PX, 0].astype(int) - alone).max() <= 1
+    low, high = trained.card.index_window
+    alone = 255 * np.clip((index - low) / (high - low), 0, 1)
+    assert np.abs(opened(pictures[7])[:, :PX, 0] - alone).max() <= 1
     assert error_pictures(trained, patches, []) == {}

@@ -1,6 +1,7 @@
 """The fast path gives what the plain path gives, in order, whatever comes together."""
 
 import logging
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,17 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import torch
 
 from models import inference
-from models.classifier import Card, Classifier, build_classifier, load_classifier, predict, save_classifier
+from models.batches import Batches
+from models.classifier import Card, Classifier, build_classifier, load_classifier, normalise, predict, save_classifier
+from models.datasets import read_patches
 from models.inference import cached_classifier, classify_projections, fold_batch_norm
 from models.outliers import fit_outliers
 from models.prediction import predict_features
 from models.resnet import build_resnet
 from plates.errors import StoreError
-from plates.patches import foreground_shares, window_grid
+from plates.patches import foreground_shares, patch_centres, window_grid
 from plates.states import STATES
 from tests.models.made_patches import MEDIUM, made_index, make_patches
 
@@ -108,6 +112,41 @@ def test_another_voxel_shows_the_network_the_same_cells(classifier: Classifier) 
     assert fine.probability.shape == coarse.probability.shape == (4, 4, 5)
     assert np.nanmax(np.abs(fine.probability - coarse.probability)) < 0.02
     np.testing.assert_array_equal(np.isnan(fine.probability), np.isnan(coarse.probability))
+
+
+@pytest.mark.usefixtures("in_float32")
+@pytest.mark.parametrize("um_per_px", [0.16, 0.2, 0.1632])
+def test_training_and_plates_show_the_network_the_same_pixels(
+    classifier: Classifier, um_per_px: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = np.random.default_rng(5).integers(13300, 14000, (181, 203), dtype=np.uint16)
+    counts[20:40, 30:60] = 0  # missing
+
+    class Plate:
+        wells, fields, timepoints, voxel_um = ("A01",), 1, 1, (1.0, um_per_px, um_per_px)
+
+        def projection(self, well: str, *, field: int, timepoint: int) -> npt.NDArray[np.uint16]:
+            return counts
+
+    shown: list[torch.Tensor] = []
+    real = inference._Engine.__call__
+
+    def watched(engine: inference._Engine, windows: torch.Tensor) -> torch.Tensor:
+        shown.append(windows)
+        return real(engine, windows)
+
+    monkeypatch.setattr(inference._Engine, "__call__", watched)
+    voxel_um = (um_per_px, um_per_px)
+    (found,) = classify_projections(classifier, [(counts, voxel_um, MEDIUM)], stride=23)
+    assert (found.foreground > 0.05).all()
+    rows, columns = patch_centres((181, 203), voxel_um=voxel_um, patch=PX, stride=23)
+    table = pd.DataFrame([{"y_um": y, "x_um": x} for y in rows for x in columns])
+    table = table.assign(plate="P.zarr", well="A01", field=0, timepoint=0, state=STATES[0])
+    patches = read_patches(table, open_plate=lambda _: Plate(), medium_of=lambda _: lambda *__: MEDIUM, patch_px=PX)
+    index = torch.cat([index for index, _ in Batches(patches, patch_px=PX).plain(16)])
+    on_plates = torch.cat(shown)[: len(table), 0]
+    # patches are kept as counts: an index of 1e-4
+    torch.testing.assert_close(normalise(index, classifier.card), on_plates, atol=6e-5 / classifier.card.sd, rtol=0)
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
@@ -208,7 +247,12 @@ def test_a_worker_loads_a_classifier_once(classifier: Classifier, tmp_path: Path
     save_classifier(build_classifier(Card(name="y", architecture="resnet18", patch_px=PX)), tmp_path / "two")
     for name in ("card.json", "weights.safetensors"):
         (tmp_path / "two" / name).replace(tmp_path / "one" / name)
-    assert cached_classifier(tmp_path / "one", device="cpu").card.name == "y"
+    second = cached_classifier(tmp_path / "one", device="cpu")
+    assert second.card.name == "y"
+    # calibrated again: other probabilities from the same weights
+    shutil.rmtree(tmp_path / "one")
+    save_classifier(replace(second, card=replace(second.card, temperature=2.0)), tmp_path / "one")
+    assert cached_classifier(tmp_path / "one", device="cpu").card.temperature == 2.0
 
 
 @pytest.mark.usefixtures("in_float32")

@@ -108,6 +108,9 @@ def test_stored_tensors_give_the_same_scores_and_leave_others_alone() -> None:
     np.testing.assert_array_equal(again.score(like), outliers.score(like))
     with pytest.raises(ClassifierError, match=r"no outlier\.mean\. Copy the classifier folder again"):
         from_tensors({name: tensor for name, tensor in stored.items() if name != "outlier.mean"})
+    for name in stored:
+        with pytest.raises(ClassifierError, match=r"outlier\.\w+ has the shape .* Copy the classifier folder again"):
+            from_tensors(stored | {name: torch.zeros(2, 3)})
 
 
 def test_a_state_without_training_patches_is_no_hindrance_and_too_few_patches_are_refused() -> None:

@@ -1,13 +1,18 @@
 """One-channel ResNets against torchvision's own."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from models.classifier import Card, build_classifier, save_classifier
+from models.networks import build_network
+from models.outliers import fit_outliers
 from models.resnet import build_resnet
 from plates.errors import ClassifierError
 from plates.states import STATES
@@ -102,6 +107,25 @@ def test_a_missing_file_a_damaged_file_and_a_foreign_file_are_told_apart(tmp_pat
     torch.save(torchvision.models.resnet34(weights=None).state_dict(), tmp_path / "34.pth")
     with pytest.raises(ClassifierError, match="not those of a resnet18"):
         build_resnet("resnet18", states=STATES, weights=tmp_path / "34.pth")
+
+
+def test_a_checkpoint_of_a_training_is_no_state_dict(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}, "epoch": 3}, tmp_path / "last.pth")
+    with pytest.raises(ClassifierError, match=r"cannot be read \(it holds other things than named tensors"):
+        build_resnet("resnet18", states=STATES, weights=tmp_path / "last.pth")
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "inflated_resnet18"])
+def test_a_classifier_that_knows_outliers_is_a_start_for_others(architecture: str, tmp_path: Path) -> None:
+    built = build_classifier(Card(name="flat", architecture="resnet18", patch_px=32))
+    features = np.random.default_rng(0).random((40, 512))
+    knowing = replace(built, outliers=fit_outliers(features, np.arange(40) % 5, features))
+    save_classifier(knowing, tmp_path / "flat")
+    network = build_network(architecture, states=("a", "b"), weights=tmp_path / "flat")
+    norm = "layer4.1.bn2.weight"
+    assert torch.equal(network.get_parameter(norm), built.network.get_parameter(norm))
+    first, flat = (of.get_parameter("conv1.weight") for of in (network, built.network))
+    assert torch.allclose(first if first.ndim == 4 else first.sum(dim=2), flat, atol=1e-6)
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:

@@ -33,7 +33,7 @@ def test_folders_are_found_below_the_given_ones_each_once_and_in_order(tmp_path:
     assert not any(entry.trouble for entry in found)
 
 
-@pytest.mark.parametrize("name", ["P001.zarr", "HeLa.training", ".hidden", "__pycache__"])
+@pytest.mark.parametrize("name", ["P001.zarr", "HeLa.training", "A549.adapting", ".hidden", "__pycache__"])
 def test_plates_unfinished_trainings_and_hidden_folders_are_not_entered(tmp_path: Path, name: str) -> None:
     make_folder(tmp_path / name / "a")
     assert list_classifiers([tmp_path]) == []
@@ -51,12 +51,17 @@ def test_a_damaged_folder_is_listed_with_its_trouble(tmp_path: Path) -> None:
     (make_folder(tmp_path / "no_states") / "card.json").write_text('{"name": "x", "architecture": "resnet18"}')
     (make_folder(tmp_path / "no_weights") / "weights.safetensors").unlink()
     (make_folder(tmp_path / "bytes") / "card.json").write_bytes(b"\xff\xfe\x00")
+    (make_folder(tmp_path / "deep") / "card.json").write_text("[" * 200_000)
+    with (make_folder(tmp_path / "large") / "card.json").open("r+b") as file:
+        file.truncate(10**10)
     trouble = {entry.path.name: entry.trouble for entry in list_classifiers([tmp_path])}
     assert trouble["whole"] == ""
     assert "is not a classifier's card" in trouble["cut"]
     assert "no usable 'states'" in trouble["no_states"]
     assert "has no weights.safetensors" in trouble["no_weights"]
     assert "is not a classifier's card" in trouble["bytes"]
+    assert "is not a classifier's card" in trouble["deep"]
+    assert "it has 10000 MB, at most 20 are read" in trouble["large"]
 
 
 @pytest.mark.parametrize("name", ["model.pt", "best.PTH", "classifier.pkl"])
@@ -80,11 +85,6 @@ def test_the_accuracy_of_a_card_is_that_of_its_test_wells_else_of_its_validation
     test = {"accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}
     assert accuracy_of({"metrics": {"validation": {"accuracy": 0.99}, "test": test}}) == (0.9, 0.8, 0.95)
     assert accuracy_of({"metrics": {"validation": {"accuracy": 0.99}}}) == (0.99, None, None)
-    assert accuracy_of({"metrics": {"test": {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}}}}) == (
-        0.9,
-        0.8,
-        0.95,
-    )
     assert accuracy_of({"metrics": {}}) is None
 
 

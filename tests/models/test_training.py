@@ -156,4 +156,3 @@ def test_a_table_without_splits_is_split_by_wells_and_trained(tmp_path: Path) ->
     )
     assert classifier.card.trained_on.endswith("wells on 1 plates")
     assert {"validation", "test"} == classifier.card.metrics.keys()
-    assert "not calibrated" in classifier.card.calibration or "temperature" in classifier.card.calibration

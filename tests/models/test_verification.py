@@ -88,14 +88,20 @@ def test_other_states_and_other_scales_are_in_order_and_said_not_to_fit_plates(f
     assert "plates are classified at 0.16 um" in texts["scale"]
 
 
-@pytest.mark.parametrize("change", [{"um_per_px": 0}, {"um_per_px": None}, {"planes": 8, "um_per_plane": 1.0}])
-def test_an_impossible_scale_is_bad(folder: Path, change: dict[str, Any]) -> None:
-    alter(folder, **change)
+@pytest.mark.parametrize("length", [0, -0.16, float("nan")])
+def test_an_impossible_scale_is_bad(folder: Path, length: float) -> None:
+    alter(folder, um_per_px=length)
     assert "scale" in bad(folder)
 
 
 @pytest.mark.parametrize(
-    ("record", "message"), [("", "no column 'epoch'"), (RECORD.splitlines()[0] + "\n", "no epoch"), (None, "followed")]
+    ("record", "message"),
+    [
+        ("", "no column 'epoch'"),
+        (RECORD.splitlines()[0] + "\n", "no epoch"),
+        (RECORD + "2," + "9" * 200_000, "is no table"),
+        (None, "followed"),
+    ],
 )
 def test_a_missing_or_empty_training_record_is_bad(folder: Path, record: str | None, message: str) -> None:
     if record is None:
@@ -105,7 +111,27 @@ def test_a_missing_or_empty_training_record_is_bad(folder: Path, record: str | N
     assert message in bad(folder)["record"]
 
 
-@pytest.mark.parametrize("change", [{"mean": "much"}, {"patch_px": None}, {"test": {}}, {"planes": 8}])
-def test_values_of_a_wrong_kind_are_bad_and_raise_nothing(folder: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": "much"}, "mean: "),
+        ({"patch_px": None}, "patch_px: "),
+        ({"um_per_px": None}, "um_per_px: "),
+        ({"states": [1, 2, 3, 4, 5]}, "states.0: "),
+        ({"wells": ["A01"]}, "wells: "),
+        ({"uncertain": {"threshold": "low"}}, "uncertain.threshold: "),
+        ({"planes": 8, "um_per_plane": 1.0}, "looks at volumes of 8 planes"),
+        # 4 patches of a million pixels on a side are 16 terabytes
+        ({"patch_px": 1_000_000}, "patch_px is 1000000, between 1 and 2048 is expected"),
+        ({"architecture": "small3d", "planes": 0}, "planes is 0"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_bad_and_raise_nothing(folder: Path, change: dict[str, Any], message: str) -> None:
     alter(folder, **change)
-    assert "test input" in bad(folder)
+    assert message in bad(folder)["card"]
+
+
+@pytest.mark.parametrize("test", [{}, {"seed": 1, "patches": 10**12, "tolerance": 0.005, "probability": [[1.0]]}])
+def test_a_test_input_that_cannot_be_asked_is_bad_and_raises_nothing(folder: Path, test: dict[str, Any]) -> None:
+    alter(folder, test=test)
+    assert "has no usable test input" in bad(folder)["test input"]

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from models.batches import Batches
-from models.datasets import MARGIN_PX, read_patches
+from models.datasets import MARGIN_PX, read_patches, room_for
 from models.volumes import axial_weights, focus_plane, planes_at_analysis_scale, read_volumes
 from plates.creation import create_plate
-from plates.errors import SettingsError, StoreError
+from plates.errors import NoSpaceError, SettingsError, StoreError
 from tests.models.made_patches import MEDIUM
 
 
@@ -71,6 +71,20 @@ def test_volumes_in_a_file_are_those_in_memory(tmp_path: Path) -> None:
     assert isinstance(beside.of("test").counts, np.memmap)
     index, _ = next(Batches(beside.of("test"), patch_px=160).plain(8))
     assert index.shape == (2, 4, 160, 160)
+
+
+def test_reading_again_leaves_the_pixels_of_who_still_looks_at_the_file(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"planes": 2, "um_per_plane": 1.5, "medium_of": medium_of, "into": tmp_path / "v.npy"}
+    first = read_volumes(PLACES, open_plate=lambda _: MemoryPlate(), **options)
+    before = np.array(first.counts)
+    read_volumes(PLACES[:1], open_plate=lambda _: MemoryPlate((6, 210, 260)), **options)
+    np.testing.assert_array_equal(first.counts, before)
+
+
+def test_a_disk_without_room_is_said_before_it_is_full(tmp_path: Path) -> None:
+    with pytest.raises(NoSpaceError, match=r"5000000000 patches take .* GB, but only .* GB are free"):
+        room_for((5_000_000_000, 192, 192), into=tmp_path / "patches.npy")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_each_tomogram_is_read_once() -> None:

@@ -49,8 +49,7 @@ def make_plate(folder: Path, name: str, *, wells: int = 10, seed: int = 0) -> li
             image[y : y + PX, x : x + PX] = made_index(state, px=PX, random=random)
             centre = {"y_um": (y + PX / 2) * 0.16, "x_um": (x + PX / 2) * 0.16}
             rows.append(
-                {"plate": f"{name}.zarr", "well": well, "field": 0, "timepoint": 0, "state": STATES[state]}
-                | centre
+                {"plate": f"{name}.zarr", "well": well, "field": 0, "timepoint": 0, "state": STATES[state]} | centre
             )
         volume = np.rint((np.stack([image, image]) + MEDIUM) * 1e4).astype(np.uint16)
         plate.write_field(well, field=0, timepoint=0, volume=volume)
