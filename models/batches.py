@@ -8,8 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from models.datasets import MARGIN_PX, Patches
 from plates.counts import COUNTS_PER_INDEX
+
+from .datasets import MARGIN_PX, Patches
 
 
 @dataclass(frozen=True)

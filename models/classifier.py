@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from plates.states import STATES
 
 from .networks import ARCHITECTURES, build_network, is_volumetric
 from .outliers import PREFIX, Outliers, from_tensors, to_tensors
-from .shelf import CARD, WEIGHTS, not_a_card, read_json
+from .shelf import CARD, RECORD, WEIGHTS, not_a_card, read_json
 
 CARD_FORMAT = 1
 # Processors and library versions round differently; a wrong transform moves probabilities by far more.
@@ -145,11 +146,12 @@ def to_analysis_scale(image: torch.Tensor, *, voxel_um: tuple[float, float]) -> 
     return resampled
 
 
-def save_classifier(classifier: Classifier, path: Path) -> Classifier:
+def save_classifier(classifier: Classifier, path: Path, *, record: Path | None = None) -> Classifier:
     """Write a classifier folder (weights.safetensors and card.json) and return what was written.
 
     The returned classifier holds the weights as they were stored (float16 rounds them; BatchNorm's
     statistics stay float32) and the completed card: hash, library versions, test input and its output.
+    A `record` of the training is laid beside it.
 
     Raises
     ------
@@ -170,6 +172,8 @@ def save_classifier(classifier: Classifier, path: Path) -> Classifier:
         stored = _classifier_from(folder / WEIGHTS, card, classifier.device)
         card = replace(card, test=_measure_test(stored))
         (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+        if record is not None:
+            shutil.copy(record, folder / RECORD)
         folder.rename(path)
     return replace(stored, card=card)
 

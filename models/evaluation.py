@@ -20,7 +20,7 @@ from .calibration import brier_score, expected_calibration_error, negative_log_l
 from .classifier import Card, Classifier
 from .datasets import Patches, by_split, require_kind
 from .outliers import judge_outliers
-from .prediction import predict_features, predict_logits
+from .prediction import predict_both
 from .scores import roc_curve, score
 from .shelf import RECORD
 from .splits import well_groups
@@ -97,9 +97,9 @@ def write_evaluation(
     refuse_record(out)
     _check(classifier.card, patches)
     table = None if table is None else _rows_of(patches, table)
-    logits = predict_logits(classifier, patches)
+    logits, features = predict_both(classifier, patches)
     outliers = classifier.outliers
-    distance = None if outliers is None else outliers.score(predict_features(classifier, patches))
+    distance = None if outliers is None else outliers.score(features)
     record = evaluation_record(
         classifier.card, logits=logits, truth=patches.truth, groups=patches.group, text=text, seed=seed
     )

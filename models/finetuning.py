@@ -13,6 +13,7 @@ from torch import nn
 from .batches import Augmentation, Batches, class_weights
 from .classifier import Card, Classifier
 from .datasets import Patches
+from .epochs import change_for
 from .prediction import as_input, run, uses_bf16
 
 Norm = Literal["keep", "recalculate", "update"]
@@ -167,10 +168,8 @@ def _train(
     device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(_groups(network, tuning, head_only=head_only), lr=tuning.learning_rate)
     rates = [group["lr"] for group in optimizer.param_groups]
-    # strengths are meant for refractive index: another quantity has them in proportion to its spread
-    scale = 1.0 if card.quantity == Card.quantity else card.sd / Card.sd
     usual = Augmentation()
-    change = Augmentation(noise=usual.noise * scale, offset=usual.offset * scale, focus=tuning.focus)
+    change = change_for(card, noise=usual.noise, offset=usual.offset, focus=tuning.focus)
     rehearsed = round(tuning.batch * tuning.rehearsal) if old is not None else 0
     drawn = [_endless(patches, tuning.batch - rehearsed, card, generator, change)]
     if old is not None and rehearsed:

@@ -5,53 +5,62 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from models.batches import Batches
-from models.classifier import Card, Classifier, fast_dtype, normalise
-from models.datasets import Patches
+from .batches import Batches
+from .classifier import Card, Classifier, fast_dtype, normalise
+from .datasets import Patches
 
 
 def predict_logits(classifier: Classifier, patches: Patches, *, batch: int = 64) -> npt.NDArray[np.float32]:
     """Logits of every patch, (patch, state); the card's temperature is not applied.
 
-    On a device with native bfloat16 the convolutions use it, as in training and on plates.
+    On a device with native bfloat16 the convolutions use it and the head does not, as on plates.
     """
     return run(classifier.network, patches, classifier.card, batch=batch)
 
 
 def predict_features(classifier: Classifier, patches: Patches, *, batch: int = 64) -> npt.NDArray[np.float32]:
     """What the head of the network sees of every patch, (patch, feature)."""
-    seen: list[torch.Tensor] = []
-    head = classifier.network.get_submodule("fc")
-
-    def keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        seen.append(inputs[0].float().cpu())
-
-    hook = head.register_forward_pre_hook(keep)
-    try:
-        run(classifier.network, patches, classifier.card, batch=batch)
-    finally:
-        hook.remove()
-    features: npt.NDArray[np.float32] = torch.cat(seen).numpy()
-    return features
+    return predict_both(classifier, patches, batch=batch)[1]
 
 
-@torch.inference_mode()
+def predict_both(
+    classifier: Classifier, patches: Patches, *, batch: int = 64
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits (patch, state) and features (patch, feature) of every patch, from one pass."""
+    return _run(classifier.network, patches, classifier.card, px=classifier.card.patch_px, batch=batch)
+
+
 def run(
     network: nn.Module, patches: Patches, card: Card, *, px: int | None = None, batch: int = 64
 ) -> npt.NDArray[np.float32]:
     """Logits of a network that may still be in training; `px` scales the patches down first."""
+    return _run(network, patches, card, px=px or card.patch_px, batch=batch)[0]
+
+
+@torch.inference_mode()
+def _run(
+    network: nn.Module, patches: Patches, card: Card, *, px: int, batch: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     network.eval()
     device = next(network.parameters()).device
-    parts = []
+    head = network.get_submodule("fc")
+    seen: list[torch.Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
+    logits, features = [torch.zeros(0, len(card.states))], []
     # a volume holds as much as many patches
     size = batch if patches.planes is None else max(1, batch // 8)
-    for index, _ in Batches(patches, patch_px=card.patch_px).plain(size):
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(device)):
-            parts.append(network(as_input(index.to(device), card, px or card.patch_px)).float().cpu())
-    if not parts:
-        return np.zeros((0, len(card.states)), dtype=np.float32)
-    logits: npt.NDArray[np.float32] = torch.cat(parts).numpy()
-    return logits
+    try:
+        for index, _ in Batches(patches, patch_px=card.patch_px).plain(size):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(device)):
+                network(as_input(index.to(device), card, px))
+            features.append(seen.pop(0))
+            # again, and not from autocast: logits of 8 bits would cut the probabilities into steps
+            logits.append(head(features[-1]).cpu())
+            seen.clear()
+    finally:
+        hook.remove()
+    found = torch.cat(features).cpu() if features else torch.zeros(0, 0)
+    return torch.cat(logits).numpy(), found.numpy()
 
 
 def as_input(index: torch.Tensor, card: Card, px: int) -> torch.Tensor:

@@ -3,9 +3,9 @@
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from plates.errors import MissingInputError, SettingsError
 from plates.patches import PATCH_PX
@@ -33,26 +33,26 @@ class Recipe:
 
     architecture: str = "resnet101"
     weights: str | None = None
-    epochs: int = 16
-    batch: int = 32
-    seed: int = 0
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.05
-    small_px: int = 80
-    small_share: float = 0.7
-    patience: int | None = None
-    head_epochs: int = 0
+    epochs: Annotated[int, Field(ge=1)] = 16
+    batch: Annotated[int, Field(ge=2)] = 32
+    seed: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    small_px: Annotated[int, Field(ge=16)] = 80
+    small_share: Annotated[float, Field(ge=0, le=1)] = 0.7
+    patience: Annotated[int, Field(ge=1)] | None = None
+    head_epochs: Annotated[int, Field(ge=0)] = 0
     train_from: str = ""
-    body_rate: float = 1.0
+    body_rate: Annotated[float, Field(ge=0)] = 1.0
     norm: Literal["update", "keep"] = "update"
-    noise: float = 3e-4
-    offset: float = 4e-4
-    focus: float = 0.3
-    cutmix: float = 0.0
-    patch_px: int = PATCH_PX
-    planes: int = 24
-    um_per_plane: float = 0.95
+    noise: Annotated[float, Field(ge=0)] = 3e-4
+    offset: Annotated[float, Field(ge=0)] = 4e-4
+    focus: Annotated[float, Field(ge=0, le=1)] = 0.3
+    cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    patch_px: Annotated[int, Field(ge=16)] = PATCH_PX
+    planes: Annotated[int, Field(ge=1)] = 24
+    um_per_plane: Annotated[float, Field(gt=0)] = 0.95
     weights_dtype: Literal["float32", "float16"] = "float16"
 
     def pixels(self, epoch: int) -> int:
@@ -77,7 +77,10 @@ def read_recipe(path: Path, **chosen: object) -> Recipe:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}. Expected a table [recipe] with keys and values.") from None
-    return make_recipe({**raw.get("recipe", {}), **_given(chosen)}, where=str(path))
+    if not isinstance(raw.get("recipe"), dict):
+        found = ", ".join(raw) or "nothing"
+        raise SettingsError(f"{path} has no table [recipe]; found {found}. Put its keys below a line [recipe].")
+    return make_recipe({**raw["recipe"], **_given(chosen)}, where=str(path))
 
 
 def make_recipe(values: dict[str, object], *, where: str) -> Recipe:

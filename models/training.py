@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,22 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
-from models.abstention import choose_uncertain
-from models.batches import Augmentation, Batches, class_weights
-from models.calibration import fit_temperature
-from models.checkpoints import RECORD, Run
-from models.checkpoints import Epoch as Epoch
-from models.classifier import Card, Classifier, looks_at, refuse_existing, resolve_device, save_classifier
-from models.datasets import Patches, read_patches
-from models.evaluation import evaluate
-from models.networks import build_network, is_volumetric
-from models.outliers import LEAST_PATCHES, Outliers, fit_outliers
-from models.prediction import as_input, predict_features, predict_logits, run, uses_bf16
-from models.recipes import Recipe as Recipe
-from models.splits import split_wells
-from plates.errors import SettingsError
+from plates.errors import ClassifierError, SettingsError, TomoscreenError
 from plates.states import STATES
+
+from .abstention import choose_uncertain
+from .batches import Batches, class_weights
+from .calibration import fit_temperature
+from .checkpoints import RECORD, Epoch, Run
+from .classifier import Card, Classifier, looks_at, refuse_existing, resolve_device, save_classifier
+from .datasets import Patches, read_patches
+from .epochs import parameter_groups, train_epoch
+from .evaluation import evaluate
+from .networks import build_network, is_volumetric
+from .outliers import LEAST_PATCHES, Outliers, fit_outliers
+from .prediction import predict_features, predict_logits, run
+from .recipes import Recipe
+from .splits import split_wells
 
 # So many training patches tell where all of them lie.
 OUTLIER_PATCHES = 4000
@@ -89,25 +90,26 @@ def train(
     refuse_existing(out)
     if "split" not in table:
         table = table.assign(split=split_wells(table, seed=recipe.seed))
-    patches = read_for(
-        recipe,
-        table,
-        states=states,
-        into=training_folder(out) / "patches.npy",
-        open_plate=open_plate,
-        medium_of=medium_of,
-    )
-    return fit(
-        patches,
-        out=out,
-        recipe=recipe,
-        name=name,
-        trained_on=trained_on,
-        command=command,
-        device=device,
-        start=start,
-        progress=progress,
-    )
+    held = training_folder(out) / "patches.npy"
+    try:
+        patches = read_for(recipe, table, states=states, into=held, open_plate=open_plate, medium_of=medium_of)
+        return fit(
+            patches,
+            out=out,
+            recipe=recipe,
+            name=name,
+            trained_on=trained_on,
+            command=command,
+            device=device,
+            start=start,
+            progress=progress,
+        )
+    except TomoscreenError:
+        # what is refused leaves nothing; the checkpoints of an earlier training stay
+        held.unlink(missing_ok=True)
+        with suppress(OSError):
+            held.parent.rmdir()
+        raise
 
 
 def read_for(
@@ -121,7 +123,7 @@ def read_for(
 ) -> Patches:
     """Read what a recipe's network looks at: projections or volumes (see `read_patches`, `read_volumes`)."""
     if is_volumetric(recipe.architecture):
-        from models.volumes import read_volumes
+        from .volumes import read_volumes
 
         return read_volumes(
             table,
@@ -178,6 +180,7 @@ def fit(
                 "the best epoch is chosen on wells that were not trained on. Annotate more wells, or correct "
                 "the split column."
             )
+    _check_splits(patches)
     card = _new_card(training, patches, recipe, name or out.name, trained_on, command, start)
     work = training_folder(out)
     with _own_random_numbers(recipe.seed):
@@ -197,10 +200,20 @@ def fit(
         card=replace(card, metrics=_scores(classifier, validation, test, seed=recipe.seed)),
         outliers=_outliers(classifier, training, validation, seed=recipe.seed),
     )
-    saved = save_classifier(classifier, out)
-    shutil.copy(work / RECORD, out / RECORD)
+    saved = save_classifier(classifier, out, record=work / RECORD)
     shutil.rmtree(work)
     return saved
+
+
+def _check_splits(patches: Patches) -> None:
+    """Refuse a split that divides a well: its patches look alike, and scores would be too good."""
+    pairs = np.unique(np.stack([patches.group, patches.split]), axis=1)
+    wells, often = np.unique(pairs[0], return_counts=True)
+    if (often > 1).any():
+        raise SettingsError(
+            f"The patches of {Path(str(wells[often > 1][0])).name} lie in {int(often.max())} splits. Patches of one "
+            "well look alike, so a well belongs to one split. Give all its patches the same."
+        )
 
 
 def _scores(classifier: Classifier, validation: Patches, test: Patches, *, seed: int) -> dict[str, object]:
@@ -217,8 +230,11 @@ def _outliers(classifier: Classifier, training: Patches, validation: Patches, *,
     if len(training) < LEAST_PATCHES:
         return None
     chosen = np.random.default_rng(seed).permutation(len(training))[:OUTLIER_PATCHES]
-    sample = training.take(np.sort(chosen))
-    return fit_outliers(predict_features(classifier, sample), sample.truth, predict_features(classifier, validation))
+    chosen = np.sort(chosen)
+    # in parts: thousands of volumes are more than memory holds
+    parts = np.array_split(chosen, math.ceil(len(chosen) / 256))
+    features = np.concatenate([predict_features(classifier, training.take(part)) for part in parts])
+    return fit_outliers(features, training.truth[chosen], predict_features(classifier, validation))
 
 
 def _new_card(
@@ -285,7 +301,7 @@ def _trained_network(
         _take_over(network, start, recipe, card)
     network.to(device)
     network.to(memory_format=torch.channels_last if training.planes is None else torch.channels_last_3d)
-    optimizer = torch.optim.AdamW(_groups(network, recipe), lr=recipe.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(network, recipe), lr=recipe.learning_rate, fused=True)
     under_way = Run(network=network, optimizer=optimizer, work=work, fingerprint=card.fingerprint)
     under_way.resume()
     batches = Batches(training, patch_px=recipe.patch_px)
@@ -294,8 +310,13 @@ def _trained_network(
         epoch = len(under_way.record)
         began = time.perf_counter()
         px = recipe.pixels(epoch)
-        loss = _one_epoch(under_way, batches, weight, card, recipe, epoch, px)
+        loss = train_epoch(under_way, batches, weight, card, recipe, epoch, px)
         seconds = time.perf_counter() - began
+        if not math.isfinite(loss):
+            raise ClassifierError(
+                f"The training of {card.name} diverged in epoch {epoch + 1}: its loss is {loss}. What was reached "
+                f"before is kept in {work}. Lower the recipe's learning_rate (now {recipe.learning_rate:g})."
+            )
         logits = run(network, validation, card, px=px)
         under_way.add(
             Epoch(
@@ -318,6 +339,11 @@ def _trained_network(
 
 def _take_over(network: nn.Module, start: Classifier, recipe: Recipe, card: Card) -> None:
     """Fill a new network with a trained one's numbers; the head only where the states are the same."""
+    if start.card.quantity != card.quantity:
+        raise SettingsError(
+            f"The classifier {start.card.name!r} was trained on images of {start.card.quantity}, these are of "
+            f"{card.quantity}: its window does not fit them. Start from one of the same quantity."
+        )
     if start.card.architecture != recipe.architecture or start.card.planes != card.planes:
         raise SettingsError(
             f"The classifier {start.card.name!r} is a {start.card.architecture} of "
@@ -329,110 +355,6 @@ def _take_over(network: nn.Module, start: Classifier, recipe: Recipe, card: Card
         name: tensor for name, tensor in start.network.state_dict().items() if same or not name.startswith("fc.")
     }
     network.load_state_dict(tensors, strict=same)
-
-
-def _set_stage(network: nn.Module, recipe: Recipe, epoch: int) -> None:
-    """Training mode for what is to change in this epoch; everything before it stands still."""
-    network.train()
-    first = "fc" if epoch < recipe.head_epochs else recipe.train_from
-    names = [name for name, _ in network.named_parameters()]
-    starts = [place for place, name in enumerate(names) if not first or name.startswith(first + ".")]
-    if not starts:
-        modules = dict.fromkeys(name.rsplit(".", 2)[0] for name in names)
-        raise SettingsError(
-            f"train_from {first!r} is no part of a {recipe.architecture}. Expected one of {', '.join(modules)}."
-        )
-    for place, parameter in enumerate(network.parameters()):
-        parameter.requires_grad_(place >= starts[0])
-    if recipe.norm == "keep":
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-
-
-def _change(recipe: Recipe, card: Card) -> Augmentation:
-    # strengths are meant for refractive index: another quantity has them in proportion to its spread
-    scale = 1.0 if card.quantity == Card.quantity else card.sd / Card.sd
-    return Augmentation(noise=recipe.noise * scale, offset=recipe.offset * scale, focus=recipe.focus)
-
-
-def _one_epoch(
-    under_way: Run,
-    batches: Batches,
-    weight: torch.Tensor,
-    card: Card,
-    recipe: Recipe,
-    epoch: int,
-    px: int,
-) -> float:
-    """Train once over all patches; the mean loss."""
-    # each epoch has numbers of its own, so that a resumed training draws what it would have drawn
-    torch.manual_seed(recipe.seed * 10_007 + epoch)
-    generator = torch.Generator().manual_seed(recipe.seed * 10_007 + epoch)
-    network = under_way.network
-    _set_stage(network, recipe, epoch)
-    change = _change(recipe, card)
-    device = weight.device
-    steps = math.ceil(len(batches.truth) / recipe.batch)
-    total = torch.zeros((), device=device)
-    for step, (index, truth) in enumerate(batches.augmented(recipe.batch, generator=generator, change=change)):
-        rate = _rate(recipe, (epoch + step / steps) / recipe.epochs)
-        for group in under_way.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-        other, kept = truth, 1.0
-        if recipe.cutmix > 0 and float(torch.rand((), generator=generator)) < recipe.cutmix:
-            index, other, kept = _cut_and_mix(index, truth, generator)
-        truth, other = truth.to(device, non_blocking=True), other.to(device, non_blocking=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(device)):
-            logits = network(as_input(index.to(device, non_blocking=True), card, px)).float()
-        loss = _weighted_loss(logits, truth, weight, recipe)
-        if kept < 1:
-            loss = kept * loss + (1 - kept) * _weighted_loss(logits, other, weight, recipe)
-        under_way.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        under_way.optimizer.step()
-        total += loss.detach()
-    return float(total) / steps
-
-
-def _weighted_loss(logits: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    return nn.functional.cross_entropy(logits, truth, weight=weight, label_smoothing=recipe.label_smoothing)
-
-
-def _cut_and_mix(
-    index: torch.Tensor, truth: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """A rectangle of every patch comes from another one; the share of the patch that is still its own."""
-    partner = torch.randperm(len(truth), generator=generator)
-    height, width = index.shape[-2:]
-    side = math.sqrt(float(torch.rand((), generator=generator)) * 0.5)  # at most half of the area
-    top, left = (int(float(torch.rand((), generator=generator)) * (size - side * size + 1)) for size in (height, width))
-    rows, columns = slice(top, top + int(side * height)), slice(left, left + int(side * width))
-    mixed = index.clone()
-    mixed[..., rows, columns] = index[partner][..., rows, columns]
-    taken = int(side * height) * int(side * width) / (height * width)
-    return mixed, truth[partner], 1 - taken
-
-
-def _rate(recipe: Recipe, progress: float) -> float:
-    """Learning rate: a short linear rise, then half a cosine down to nothing."""
-    rise = 0.08
-    if progress < rise:
-        return recipe.learning_rate * (0.02 + 0.98 * progress / rise)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
-
-
-def _groups(network: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
-    # biases and BatchNorm's scales are few and not to be pulled to zero
-    groups: list[dict[str, object]] = []
-    for is_head, share in ((False, recipe.body_rate), (True, 1.0)):
-        part = [value for name, value in network.named_parameters() if name.startswith("fc.") == is_head]
-        for decay, chosen in (
-            (recipe.weight_decay, [value for value in part if value.ndim > 1]),
-            (0.0, [value for value in part if value.ndim <= 1]),
-        ):
-            groups.append({"params": chosen, "weight_decay": decay, "share": share})
-    return groups
 
 
 def _loss(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> float:

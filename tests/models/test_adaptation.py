@@ -16,7 +16,8 @@ from models.classifier import Classifier, load_classifier
 from models.datasets import Patches
 from models.finetuning import NAIVE, Norm, Tuning, choose_norm, fine_tune, recalculate_norm
 from models.prediction import predict_logits
-from models.training import Recipe, fit
+from models.recipes import Recipe
+from models.training import fit
 from plates.errors import ClassifierError, SettingsError
 from tests.models.made_patches import make_patches
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
 
 from models.batches import Batches
 from models.classifier import Card, Classifier, load_classifier, require_for_screening
 from models.datasets import Patches
-from models.prediction import as_input, predict_features, predict_logits
+from models.epochs import _cut_and_mix, change_for
+from models.prediction import as_input, predict_both, predict_features, predict_logits
 from models.recipes import Recipe
-from models.training import _change, _cut_and_mix, fit
+from models.training import fit
 from plates.errors import ClassifierError, SettingsError
 from tests.models.made_patches import make_patches
 
@@ -83,14 +83,6 @@ def test_other_states_take_the_body_and_a_new_head(patches: Patches, trained: Cl
         require_for_screening(loaded.card, path=tmp_path / "two")
 
 
-def test_features_and_the_head_make_the_logits(patches: Patches, trained: Classifier) -> None:
-    features = torch.from_numpy(predict_features(trained, patches))
-    with torch.inference_mode():
-        logits = trained.network.get_submodule("fc")(features).numpy()
-    # the head ran in the device's fast format before, here in full precision
-    np.testing.assert_allclose(softmax(logits, axis=1), softmax(predict_logits(trained, patches), axis=1), atol=0.02)
-
-
 def test_another_quantity_brings_its_own_window_and_noise_in_proportion(patches: Patches, tmp_path: Path) -> None:
     # the same forms as grey values of 0 to 255: contrast 100 times that of an index
     index = patches.counts.astype(float) - 13370
@@ -108,7 +100,7 @@ def test_another_quantity_brings_its_own_window_and_noise_in_proportion(patches:
     seen = as_input(shown, card, PX)
     assert float(seen.mean()) == pytest.approx(0, abs=1e-3)
     assert float(seen.std()) == pytest.approx(1, abs=1e-3)
-    change = _change(RECIPE, card)
+    change = change_for(card, noise=RECIPE.noise, offset=RECIPE.offset, focus=0.0)
     assert change.noise / card.sd == pytest.approx(RECIPE.noise / Card.sd)
     assert change.offset / card.sd == pytest.approx(RECIPE.offset / Card.sd)
     with pytest.raises(ClassifierError, match="looks at images of grey value"):
@@ -139,3 +131,35 @@ def test_the_card_names_the_wells_of_each_split(trained: Classifier) -> None:
     assert set(trained.card.wells) == {"train", "validation", "test"}
     assert not set(trained.card.wells["train"]) & set(trained.card.wells["test"])
     assert trained.card.wells["test"] == ["P.zarr:A05", "P.zarr:A10", "P.zarr:A15"]
+
+
+def test_a_split_that_divides_a_well_is_refused(patches: Patches, tmp_path: Path) -> None:
+    split = patches.split.copy()
+    split[np.flatnonzero(patches.group == "P.zarr:A03")[0]] = "test"
+    with pytest.raises(SettingsError, match=r"The patches of P.zarr:A03 lie in 2 splits"):
+        fit(replace(patches, split=split), out=tmp_path / "x", recipe=RECIPE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_diverges_says_so_and_writes_no_classifier(patches: Patches, tmp_path: Path) -> None:
+    with pytest.raises(
+        ClassifierError, match=r"diverged in epoch 1: its loss is nan.*Lower the recipe's learning_rate"
+    ):
+        fit(patches, out=tmp_path / "x", recipe=replace(RECIPE, learning_rate=1e30))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_start_of_another_quantity_is_refused(patches: Patches, trained: Classifier, tmp_path: Path) -> None:
+    grey = replace(patches, quantity="grey value", window=(-0.01, 0.01))
+    with pytest.raises(SettingsError, match="was trained on images of refractive index, these are of grey value"):
+        fit(grey, out=tmp_path / "x", recipe=RECIPE, start=trained)
+
+
+def test_the_head_runs_in_full_precision_as_on_plates(patches: Patches, trained: Classifier) -> None:
+    logits, features = predict_both(trained, patches)
+    with torch.inference_mode():
+        head = trained.network.get_submodule("fc")(torch.from_numpy(features)).numpy()
+    np.testing.assert_allclose(logits, head, atol=1e-5)
+    none = patches.take(np.zeros(0, np.int64))
+    assert predict_logits(trained, none).shape == (0, 5)
+    assert len(predict_features(trained, none)) == 0

@@ -31,3 +31,14 @@ def test_a_file_that_is_missing_or_no_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("epochs: 5")
     with pytest.raises(SettingsError, match="is not TOML"):
         read_recipe(tmp_path / "recipe.toml")
+
+
+def test_a_file_without_the_table_and_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("epochs = 5\n[recipes]\nbatch = 3\n")
+    with pytest.raises(SettingsError, match=r"has no table \[recipe\]; found epochs, recipes"):
+        read_recipe(path)
+    path.write_text("[recipe]\nepochs = 0\nbatch = 1\nlabel_smoothing = 1.0\n")
+    with pytest.raises(SettingsError) as told:
+        read_recipe(path)
+    assert all(name in str(told.value) for name in ("epochs:", "batch:", "label_smoothing:"))

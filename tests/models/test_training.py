@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
+from models.checkpoints import Epoch
 from models.classifier import Classifier, load_classifier, predict
 from models.datasets import MARGIN_PX, Patches
-from models.training import Epoch, Recipe, _fingerprint, fit, train
+from models.recipes import Recipe
+from models.training import _fingerprint, fit, train
 from plates.errors import ClassifierError, SettingsError
 from plates.states import STATES
 from tests.models.made_patches import MEDIUM, make_patches
