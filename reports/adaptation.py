@@ -44,6 +44,7 @@ def write_adaptation_report(adaptation: Mapping[str, Any], *, out: Path) -> Path
     return page.write(
         "adaptation.html",
         verdict=adaptation_verdict(adaptation),
+        doubts=adaptation_doubts(adaptation),
         text={key: str((adaptation.get("text") or {}).get(key) or "") for key in TEXTS},
         looks=state_looks(states),
         lines=lines,
@@ -83,6 +84,25 @@ def adaptation_verdict(adaptation: Mapping[str, Any]) -> str:
     points = 100 * (now.value - was.value)
     change = f"lost {-points:.1f} points" if points < 0 else f"lost nothing ({points:+.1f} points)"
     return f"{gained}; on the line that it was trained on first it {change}, from {was.share} to {now.share}."
+
+
+def adaptation_doubts(adaptation: Mapping[str, Any]) -> list[str]:
+    """What the scores do not show, a sentence each."""
+    doubts = []
+    lines = [("new", adaptation), ("old", adaptation.get("old_line"))]
+    for name, line in ((name, line) for name, line in lines if line):
+        before, after = (score(line[key]["accuracy"]) for key in ("before", "after"))
+        if not (before.has_interval and after.has_interval):
+            doubts.append(
+                f"No interval can be given for the {name} line, whose patches come from fewer than five wells: nobody "
+                "knows how sure the difference is."
+            )
+        elif before.low <= after.value <= before.high or after.low <= before.value <= after.high:
+            doubts.append(
+                f"On the {name} line one accuracy lies within the interval of the other: that the difference is more "
+                "than chance is not shown."
+            )
+    return doubts
 
 
 def _line(page: Page, scores: Mapping[str, Any], states: list[str], *, name: str) -> dict[str, Any]:

@@ -95,12 +95,15 @@ def _roc(page: Page, record: Mapping[str, Any], states: Sequence[str]) -> dict[s
         return {"figures": []}
     areas = [score((record["scores"].get("auc") or {}).get(state)).value for state in curves]
     near_one = min(areas) >= NEAR_ONE
+    drawn = [(figures.roc(curves, states=states, log=near_one), "ROC of every state against the rest")]
+    # a curve that stays below the corner would leave its picture empty
+    corner = any(figures.reaches_corner(curve) for curve in curves.values())
+    if corner:
+        drawn.append((figures.roc(curves, states=states, corner=True), "The upper left corner of the ROC"))
     return {
         "near_one": near_one,
-        "figures": [
-            page.figure(figures.roc(curves, states=states, log=near_one), label="ROC of every state against the rest"),
-            page.figure(figures.roc(curves, states=states, corner=True), label="The upper left corner of the ROC"),
-        ],
+        "corner": corner,
+        "figures": [page.figure(figure, label=label) for figure, label in drawn],
     }
 
 

@@ -20,6 +20,7 @@ from .state_looks import state_looks
 
 AFTER, BEFORE, LIMIT = "#0072B2", "#8A8A8A", "#9c2f00"
 CORNER = 0.1  # of the ROC: where the curves of a good classifier lie
+FEW_EPOCHS = 12  # so many ticks fit
 MOST_WELLS = 40
 SCORE_BINS = 60
 
@@ -75,6 +76,12 @@ def roc(
         lowest = min((float(true.min()) for _, _, true in drawn), default=0.0)
         y["range"] = [lowest - 0.05 * (1 - lowest) - 0.001, 1 + 0.05 * (1 - lowest) + 0.001]
     return framed(figure, height, x=x, y=y)
+
+
+def reaches_corner(curve: Numbers) -> bool:
+    """Whether a ROC curve enters the corner of few false and many true positives."""
+    false, true = floats(curve["false_positive"]), floats(curve["true_positive"])
+    return bool(((false <= CORNER) & (true >= 1 - CORNER)).any())
 
 
 def _from(false: npt.NDArray[np.float64]) -> slice:
@@ -149,7 +156,8 @@ def risk_coverage(curve: Numbers, *, chosen: Row | None = None, height: int = 32
             hovertemplate="%{x:.1%} kept: %{y:.2%} of them wrong<extra>chosen</extra>",
         )  # fmt: skip
     return framed(figure, height, x={"range": [-0.02, 1.02], "tickformat": ".0%", "title": {"text": "patches kept"}},
-                  y={"rangemode": "tozero", "tickformat": ".1%", "title": {"text": "wrong among kept"}})  # fmt: skip
+                  y={"rangemode": "tozero", "tickformat": ".1~%",
+                     "title": {"text": "wrong among kept", "standoff": 12}, "automargin": True})  # fmt: skip
 
 
 def outlier_scores(scores: npt.ArrayLike, *, threshold: float, height: int = 320) -> go.Figure:
@@ -241,6 +249,8 @@ def _epochs(
     if chosen is not None:
         upright(figure, chosen + 1, "chosen")
     x = {"title": {"text": "epoch"}, "range": [0.5, epochs.max(initial=1.0) + 0.5]}
+    if epochs.max(initial=1.0) <= FEW_EPOCHS:
+        x["dtick"] = 1  # there is no epoch 1.5
     return framed(figure, height, x=x, y=y)
 
 

@@ -119,7 +119,7 @@ def downloads(page: Page, record: Mapping[str, Any]) -> list[tuple[Markup, str]]
     ]
     for name, rows, what in (
         ("wells", record.get("by_well"), "accuracy of every well"),
-        ("errors", record.get("errors"), "the worst errors; `row` counts from 0 in the file of patches"),
+        ("errors", record.get("errors"), "the worst errors; the column row counts from 0 in the file of patches"),
         ("training", record.get("training"), "the training record"),
     ):
         if rows:

@@ -136,8 +136,9 @@ def _known_wells(data: Mapping[str, Any]) -> list[Alert]:
         )
         alerts.append(Alert("warning", text, "card"))
     if plates := int(data.get("known_plates") or 0):
+        met = "The plate was" if data["plates"] == 1 else f"{plates} of the {data['plates']} plates were"
         text = (
-            f"{plates} of the {count(data['plates'], 'plate')} were trained on, with these or other wells: "
+            f"{met} trained on, with these or other wells: "
             "on a plate that it has never met the classifier may do worse."
         )
         alerts.append(Alert("note", text, "card"))

@@ -32,6 +32,7 @@ def adapt_classifier(
     device: str = "auto",
     command: str = "",
     progress: Callable[[int, int, str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Read the tables, adapt, and write the page about it beside the card; see `models.adaptation.adapt`.
 
@@ -53,12 +54,14 @@ def adapt_classifier(
         "choose", "keep", "recalculate" or "update", see `models.finetuning.Tuning`.
     new_line
         What the new patches show, for the card and the report.
+    warn
+        Called with one sentence for each way in which the scores could deceive.
     """
     from models.adaptation import adapt
     from models.annotations import read_annotations
     from models.classifier import load_classifier, refuse_existing
     from models.finetuning import Tuning
-    from models.splits import split_by
+    from models.splits import missing_states, split_by
     from plates.errors import SettingsError
     from reports.adaptation import write_adaptation_report
 
@@ -69,6 +72,9 @@ def adapt_classifier(
     table = read_annotations(annotations, states=start.card.states)
     if "split" not in table or hold_out:
         table = table.assign(split=split_by(table, by=by, seed=seed, shares=SHARES, hold_out=hold_out))  # type: ignore[arg-type]
+    if warn is not None:
+        for sentence in [*missing_states(table, table["split"]), *_known_wells(table, start.card)]:
+            warn(f"warning: {sentence}")
     old_patches = None
     if old is not None:
         known = split_known(read_annotations(old, states=start.card.states), card=start.card, seed=seed)
@@ -86,6 +92,20 @@ def adapt_classifier(
     )
     write_adaptation_report(record, out=out / PAGE)
     return record
+
+
+def _known_wells(table: "pd.DataFrame", card: "Card") -> list[str]:
+    """A sentence where the classifier was made from wells that are to judge its adaptation."""
+    from models.splits import well_groups
+
+    met = {name for split in ("train", "validation") for name in card.wells.get(split, [])}
+    judging = {Path(group).name for group in well_groups(table[table["split"] == "test"]).tolist()}
+    if not judging & met:
+        return []
+    return [
+        f"{card.name} was made from {len(judging & met)} of the {len(judging)} wells that judge: the accuracy before "
+        "flatters it. Adapt to wells that it has not seen."
+    ]
 
 
 def split_known(table: "pd.DataFrame", *, card: "Card", seed: int = 0) -> "pd.DataFrame":
@@ -113,7 +133,8 @@ def split_known(table: "pd.DataFrame", *, card: "Card", seed: int = 0) -> "pd.Da
 
 
 def _read(table: "pd.DataFrame", card: "Card") -> "Patches":
-    from models.training import Recipe, read_for
+    from models.recipes import Recipe
+    from models.training import read_for
 
     recipe = Recipe(architecture=card.architecture, patch_px=card.patch_px)
     if card.planes is not None and card.um_per_plane is not None:

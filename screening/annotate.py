@@ -22,6 +22,9 @@ from plates.patches import PATCH_PX
 from plates.states import STATES
 from plates.store import open_plate
 
+LEAST_WELLS = 3  # of a state: one to train, one to choose the epoch, one to test
+MOST_REASONS = 4
+
 
 @dataclass(frozen=True)
 class Options:
@@ -201,8 +204,8 @@ def annotate_plate(
     )
     if not decided:
         raise SettingsError(
-            f"{path}: no patch got a state, so no table was written. {' '.join([*warnings[:2], *markers.notes])} "
-            f"{page} shows the markers and why."
+            f"{path}: no patch got a state, so no table was written. Why patches are undecided: {_reasons(table)}. "
+            f"{' '.join([*warnings[:2], *markers.notes])} {_remedy(table)}{page} shows the markers and why."
         )
     write_table(table, csv, plate=path)
     return Annotation(csv=csv, page=page, table=table, gates=gates, markers=markers, warnings=tuple(warnings))
@@ -217,11 +220,31 @@ def describe(annotation: Annotation) -> list[str]:
         f"  {state!s:13} {number}" for state, number in zip(held["state"], held["patches"], strict=True) if number
     ]
     for marker, gates in annotation.gates.items():
-        gate = gates.plate
-        lines += [f"  gate of {SPELLED[marker]}: {gate.low:.0f} to {gate.high:.0f}"] if gate is not None else []
+        if (gate := gates.plate) is not None:
+            ends = f"{gate.low:.0f} to {gate.high:.0f}" if gate.high > gate.low else f"{gate.low:.0f}"
+            lines.append(f"  gate of {SPELLED[marker]}: {ends}")
+    if reasons := _reasons(table):
+        lines.append(f"  undecided: {reasons}. {_remedy(table)}".rstrip())
     lines += [f"  Warning: {text}" for text in (*annotation.warnings, *annotation.markers.notes)]
-    lines.append(f"Look at {annotation.page} before you train.")
+    lines.append(
+        f"Look at {annotation.page} before you train. Next: tomoscreen train {annotation.csv} classifiers/NAME"
+    )
     return lines
+
+
+def _reasons(table: pd.DataFrame) -> str:
+    """Why patches are undecided, the commonest reasons first, with their counts."""
+    counted = table.loc[table["state"] == UNDECIDED, "rule"].value_counts().head(MOST_REASONS)
+    return ", ".join(f"{reason} {number}" for reason, number in counted.items())
+
+
+def _remedy(table: pd.DataFrame) -> str:
+    """What helps where fluorescence is not used since nobody knows that it lies right."""
+    if not table["rule"].str.startswith("placement").any():
+        return ""
+    return (
+        "Placements that the images do not bear out are not used: --believe-metadata uses them as the instrument says. "
+    )
 
 
 def _warnings(table: pd.DataFrame, gates: Mapping[str, Gates], markers: PlateMarkers) -> list[str]:
@@ -243,11 +266,11 @@ def _warnings(table: pd.DataFrame, gates: Mapping[str, Gates], markers: PlateMar
     absent = [state for state in STATES if state not in per_state]
     if absent:
         warnings.append(f"No patch is {' or '.join(absent)}.")
-    single = [str(state) for state, wells in per_state.items() if wells == 1]
-    if single:
+    few = [f"{state} ({wells})" for state, wells in per_state.items() if wells < LEAST_WELLS]
+    if few:
         warnings.append(
-            f"All patches of {' and of '.join(single)} are of one well: training needs at least three wells a state, "
-            "so that well and state can be told apart."
+            f"Fewer than three wells hold patches of {', '.join(few)}: training needs at least three wells a state, of "
+            "this plate and others, so that each of train, validation and test has one."
         )
     return warnings
 

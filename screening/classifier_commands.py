@@ -1,5 +1,6 @@
 """The commands that make, judge and keep classifiers; `screening.cli` adds them to the others."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,9 @@ from screening.options import PlatePath, Scheduler, Workers, workers_from
 
 Annotations = Annotated[Path, typer.Argument(help="CSV: plate, well, field, timepoint, y_um, x_um, state.")]
 ClassifierFolder = Annotated[Path, typer.Argument(help="The classifier's folder.")]
-States = Annotated[str, typer.Option(help="States to tell apart, comma-separated; by default the five.")]
+States = Annotated[
+    str, typer.Option(help="All states of the table, comma-separated; by default the five of the study.")
+]
 By = Annotated[Literal["well", "plate", "date"], typer.Option(help="What a split never divides.")]
 HoldOut = Annotated[str, typer.Option(help="Names of plates, dates or wells to test on, comma-separated.")]
 RecipeFile = Annotated[Path | None, typer.Option(help="TOML file whose table 'recipe' says how to train.")]
@@ -99,9 +102,14 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1, help="Patches a step.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the splits and of the training.")] = None,
     states: States = "",
-    by: By = "well",
+    by: Annotated[
+        Literal["well", "plate", "date"] | None,
+        typer.Option(help="What a split never divides; well unless given, and plate for --folds."),
+    ] = None,
     hold_out: HoldOut = "",
-    folds: Annotated[bool, typer.Option("--folds", help="Leave out each plate (--by) in turn, and score.")] = False,
+    folds: Annotated[
+        bool, typer.Option("--folds", help="Leave out each plate (or date, well: --by) in turn, and score.")
+    ] = False,
     trained_on: Annotated[str, typer.Option(help="What the patches show, for the card and every report.")] = "",
     device: Device = "auto",
 ) -> None:
@@ -115,14 +123,21 @@ def train(
 
     told = {"architecture": architecture, "weights": weights, "epochs": epochs, "batch": batch, "seed": seed}
     given: dict[str, object] = {name: value for name, value in told.items() if value is not None}
+    if start is not None and recipe is None:
+        given = kind_of(start) | given
     checked = make_recipe(given, where="the command") if recipe is None else read_recipe(recipe, **given)
     names = states_from(states)
-    table, warnings = prepare(annotations, states=names, by=by, hold_out=listed(hold_out), seed=checked.seed)
+    if folds and (hold_out or start is not None):
+        raise SettingsError("--folds holds out each plate in turn. Leave --hold-out and --from away.")
+    unit = by or ("plate" if folds else "well")
+    table, warnings = prepare(
+        annotations, states=names, by=unit, hold_out=listed(hold_out), deal=not folds, seed=checked.seed
+    )
     for warning in warnings:
         typer.echo(warning)
     with Bars() as bars:
         if folds:
-            scores = train_folds(table, out=out, recipe=checked, by=by, states=names, device=device, progress=bars)
+            scores = train_folds(table, out=out, recipe=checked, by=unit, states=names, device=device, progress=bars)
         else:
             classifier = train_classifier(
                 table,
@@ -140,9 +155,10 @@ def train(
             typer.echo(f"  without {row['name']}: balanced accuracy {row['balanced_accuracy']:.3f}")
         typer.echo(f"{out}: {between(scores['between_folds'])} balanced accuracy; worst {scores['worst']}.")
         return
+    typer.echo(f"{out}: trained.")
     for line in scored(classifier.card.metrics):
-        typer.echo(f"{out}: {line}")
-    typer.echo(f"{out}: {classifier.card.calibration}.")
+        typer.echo(f"  {line}")
+    typer.echo(f"  calibration: {classifier.card.calibration}.")
     typer.echo(f"Training: {out / PLOT}. Next: tomoscreen evaluate {out} {annotations} --out {out}.evaluation")
 
 
@@ -157,7 +173,7 @@ def evaluate(
 
     Example: tomoscreen evaluate classifiers/HeLa P013.annotations.csv --out HeLa-on-P013
     """
-    from screening.evaluate import evaluate_classifier, summary
+    from screening.evaluate import PAGE, evaluate_classifier, summary
     from screening.terminal import Bars
 
     with Bars() as bars:
@@ -168,9 +184,11 @@ def evaluate(
             split=split,
             device=device,
             progress=lambda done, total: bars(done, total, "reading patches"),
+            warn=typer.echo,
         )
     for line in summary(record):
         typer.echo(line)
+    typer.echo(f"Page: {out / PAGE}")
 
 
 def compare(
@@ -249,7 +267,7 @@ def adapt(
 
     Example: tomoscreen adapt classifiers/HeLa A549.csv classifiers/A549 --old HeLa.csv --new-line A549
     """
-    from screening.adapt import adapt_classifier
+    from screening.adapt import PAGE, adapt_classifier
     from screening.terminal import Bars
 
     with Bars() as bars:
@@ -267,9 +285,14 @@ def adapt(
             device=device,
             command=command_line(),
             progress=bars,
+            warn=typer.echo,
         )
     before, after = (record[key]["accuracy"] for key in ("before", "after"))
     typer.echo(f"{out}: accuracy {between(before)} before, {between(after)} after, on wells that were not adapted to.")
+    if record["old_line"] is not None:
+        was, now = (record["old_line"][key]["accuracy"] for key in ("before", "after"))
+        typer.echo(f"  on the old patches {between(was)} before, {between(now)} after.")
+    typer.echo(f"Page: {out / PAGE}")
 
 
 models_app = typer.Typer(no_args_is_help=True, help="Classifier folders: list, show, verify, export.")
@@ -290,7 +313,9 @@ def list_models(
     from screening.classifiers import list_shelf, shelf_table
 
     console = Console()
-    console.print(shelf_table(list_shelf(folders or ())), width=None if console.is_terminal else 240)
+    if not console.is_terminal:  # a file or a pipe is as wide as it must be
+        console = Console(width=240)
+    console.print(shelf_table(list_shelf(folders or ()), width=console.width))
 
 
 @models_app.command("show")
@@ -364,9 +389,18 @@ def whole(text: str, *, option: str) -> int:
     return int(text)
 
 
+def kind_of(classifier: Path) -> dict[str, object]:
+    """Fields of a recipe that a classifier's card decides: what its network is and looks at."""
+    from models.shelf import read_values
+
+    card = read_values(classifier)
+    names = ("architecture", "patch_px", "planes", "um_per_plane")
+    return {name: card[name] for name in names if card.get(name) is not None}
+
+
 def command_line() -> str:
     """The command as it was typed, for a card."""
-    return " ".join(["tomoscreen", *sys.argv[1:]])
+    return shlex.join(["tomoscreen", *sys.argv[1:]])
 
 
 def scored(metrics: Mapping[str, Any]) -> list[str]:

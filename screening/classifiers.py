@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 # Where classifiers lie unless somebody says otherwise; those that are there are looked through.
 USUAL = (Path("classifiers"), Path("results"))
+COLUMNS = (
+    "name", "architecture", "states", "sees", "trained on", "calibrated", "accuracy", "sha256", "size", "folder",
+)  # fmt: skip
+NARROW = ("name", "states", "trained on", "accuracy", "folder")
+WIDE = 160  # characters that all columns need
 
 
 def list_shelf(folders: Iterable[Path] = ()) -> list[Shelved]:
@@ -31,14 +36,18 @@ def list_shelf(folders: Iterable[Path] = ()) -> list[Shelved]:
     return list_classifiers(named or [SHIPPED, *(place for place in USUAL if place.is_dir())])
 
 
-def shelf_table(shelf: Iterable[Shelved]) -> Table:
-    """One line a classifier: what it is, what it was made from, how right it is, and what is wrong with it."""
+def shelf_table(shelf: Iterable[Shelved], *, width: int = WIDE) -> Table:
+    """One row a classifier: what it is, what it was made from, how right it is, and what is wrong with it.
+
+    A table of less than 160 characters leaves out what matters less.
+    """
+    columns = COLUMNS if width >= WIDE else [name for name in COLUMNS if name in NARROW]
     table = Table()
-    for column in ("name", "architecture", "states", "sees", "trained on", "calibrated", "accuracy", "sha256", "size"):
-        table.add_column(column, justify="right" if column == "size" else "left")
-    table.add_column("folder", overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right" if column == "size" else "left", overflow="fold")
     for entry in shelf:
-        table.add_row(*line_of(entry).values())
+        line = line_of(entry)
+        table.add_row(*(line[column] for column in columns))
     return table
 
 
@@ -82,7 +91,10 @@ def card_lines(card: dict[str, Any]) -> dict[str, str]:
     for split, scores in card["metrics"].items():
         lines[split] = f"accuracy {_accuracy({'metrics': {'test': scores}})}" + _counts(scores)
     if uncertain := card.get("uncertain"):
-        lines["uncertain"] = ", ".join(f"{name} {value}" for name, value in uncertain.items())
+        lines["uncertain"] = (
+            f"below a probability of {uncertain['threshold']:.3f}, as {1 - uncertain['coverage']:.1%} of the "
+            "validation patches were"
+        )
     lines["weights"] = f"sha256 {card['weights_sha256']}"
     lines["made with"] = ", ".join(f"{name} {value}" for name, value in card.get("versions", {}).items())
     return lines

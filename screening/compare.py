@@ -11,6 +11,7 @@ from plates.errors import SettingsError
 from plates.files import write_durable
 from plates.states import STATES
 from screening.fingerprints import digest
+from screening.train import claim, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +91,7 @@ def compare(
                 "judged on wells that neither has seen. Annotate more wells, or correct the split column."
             )
     two = replace(two, patch_px=three.patch_px)
-    _claim(out, digest([_rows(table), asdict(two), asdict(three), list(states)]))
+    claim(out, digest([rows_of(table), asdict(two), asdict(three), list(states)]), what="comparison")
     test = by_split(table[table["split"] == "test"])
     judged: dict[str, tuple[Classifier, Patches]] = {}
     for half, recipe in zip(HALVES, (two, three), strict=True):
@@ -151,9 +152,10 @@ def held_out_notes(table: "pd.DataFrame") -> list[str]:
         shared = sorted(set(names[tested]) & set(names[~tested]))
         if shared:
             listed = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
+            verb = "was" if len(shared) == 1 else "were"
             whole = "No" if set(shared) == set(np.unique(names[tested])) else "Not every"
             notes.append(
-                f"{whole} {what} of the test wells is held out: {listed} was trained on too. On another {what} both "
+                f"{whole} {what} of the test wells is held out: {listed} {verb} trained on too. On another {what} both "
                 "networks may do worse."
             )
     return notes
@@ -237,23 +239,6 @@ def _half(
         progress=lambda epoch: told(epoch.epoch + 1, recipe.epochs, f"training {recipe.architecture}"),
     )
     return classifier, patches.of("test")
-
-
-def _claim(out: Path, fingerprint: str) -> None:
-    """Refuse a folder with another comparison in it: its finished half would be taken for this one's."""
-    record = out / "settings.sha256"
-    if record.exists() and record.read_text() != fingerprint:
-        raise SettingsError(
-            f"{out} holds a comparison on other patches or with other settings. Give another folder, or remove this "
-            "one to start anew."
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    write_durable(record, fingerprint.encode())
-
-
-def _rows(table: "pd.DataFrame") -> list[list[str]]:
-    columns = ["plate", "well", "field", "timepoint", "y_um", "x_um", "state", "split"]
-    return table[columns].astype(str).to_numpy().tolist()
 
 
 def _classifier_entry(classifier: "Classifier") -> dict[str, Any]:

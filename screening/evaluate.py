@@ -29,6 +29,7 @@ def evaluate_classifier(
     open_plate: Callable[[Path], Any] | None = None,
     medium_of: Callable[[Path], Callable[[str, int, int], float]] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Score a classifier on annotated patches and write the record (see `models.evaluation`) and its page.
 
@@ -53,6 +54,8 @@ def evaluate_classifier(
         As in `models.datasets.read_patches`.
     progress
         Called with (patches read, patches in all).
+    warn
+        Called with one sentence for each way in which the state could be told without looking at a cell.
 
     Returns
     -------
@@ -67,6 +70,7 @@ def evaluate_classifier(
         If the classifier cannot be loaded.
     """
     from models.classifier import load_classifier
+    from models.confounding import check_confounding
     from models.evaluation import refuse_record, write_evaluation
     from models.explanation import error_pictures
     from reports.classifier import MOST_PICTURES, write_classifier_report
@@ -78,6 +82,9 @@ def evaluate_classifier(
         table = None
     else:
         table, text = _table(loaded.card, annotations, split)
+        for finding in check_confounding(table, seed=seed):
+            if warn is not None and finding.severity == "warning":
+                warn(f"warning: {finding.what} {finding.remedy}")
         patches = _read(loaded.card, table, open_plate=open_plate, medium_of=medium_of, progress=progress)
     record = write_evaluation(
         loaded, patches, out=out, table=table, folder=classifier, text=f"{annotations.name}: {text}", seed=seed
@@ -137,12 +144,18 @@ def warnings_of(record: Mapping[str, Any]) -> list[str]:
             )
     if known and record["data"]["known_plates"]:
         found.append(
-            f"note: it was trained on wells of {record['data']['known_plates']} of these {record['data']['plates']} "
-            "plates; on a new plate it may do worse."
+            f"note: it was trained on wells of {_of_plates(record['data'])}; on a new plate it may do worse."
         )
     if record["data"]["plates"] == 1:
         found.append("note: all wells are of one plate; the intervals know nothing of other plates.")
     return found
+
+
+def _of_plates(data: Mapping[str, Any]) -> str:
+    known, plates = data["known_plates"], data["plates"]
+    if plates == 1:
+        return "this plate"
+    return f"all {plates} plates" if known == plates else f"{known} of these {plates} plates"
 
 
 def _image_set(card: "Card", settings: Path, split: Split) -> tuple["Patches", str]:

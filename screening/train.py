@@ -1,12 +1,14 @@
 """From a table of annotated patches to a classifier and what it is worth: splits, warnings, training, folds."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plates.errors import SettingsError
+from plates.errors import MissingInputError, SettingsError
 from plates.files import write_durable
 from plates.states import STATES
+from screening.fingerprints import digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,11 +28,17 @@ def prepare(
     states: Sequence[str] = STATES,
     by: "Unit" = "well",
     hold_out: Sequence[str] = (),
+    deal: bool = True,
     seed: int = 0,
 ) -> "tuple[pd.DataFrame, list[str]]":
     """Read the table, deal it to the splits, and say what is wrong with it before an hour is spent on it.
 
     A column `split` in the table is taken as it is.
+
+    Parameters
+    ----------
+    deal
+        Deal the table to splits; not for `train_folds`, which deals it once for every fold.
 
     Returns
     -------
@@ -52,9 +60,12 @@ def prepare(
             f"{annotations} has a column 'split', and {', '.join(hold_out)} is to be held out as well. Remove the "
             "column, or leave --hold-out away."
         )
+    warnings = describe(check_confounding(table, seed=seed))
+    if not deal:
+        return table, warnings
     if "split" not in table:
         table = table.assign(split=split_by(table, by=by, seed=seed, hold_out=hold_out))
-    return table, [*describe(check_confounding(table, seed=seed)), *missing_states(table, table["split"])]
+    return table, [*warnings, *missing_states(table, table["split"])]
 
 
 def train_classifier(
@@ -82,6 +93,7 @@ def train_classifier(
     from models.training import train
     from reports.training import write_training_plot
 
+    check_means(recipe, device=device)
     classifier = train(
         table,
         out=out,
@@ -109,7 +121,7 @@ def train_folds(
 ) -> dict[str, Any]:
     """Leave out each plate, date or well in turn, train on the others, and pool the scores of what was left out.
 
-    A fold whose classifier is there is not trained again. The classifiers are kept in `out`; none of them
+    A fold whose classifier is there is not trained again; a folder with folds of another table or recipe is refused. The classifiers are kept in `out`; none of them
     is the one to use: train that on everything.
 
     Returns
@@ -124,8 +136,11 @@ def train_folds(
     from models.splits import folds
     from models.training import fit, read_for, training_folder
 
+    check_means(recipe, device=device)
+    dealt = list(folds(table, by=by, seed=recipe.seed))
+    claim(out, digest([rows_of(table.assign(split="")), asdict(recipe), list(states), by]), what="leave-one-out")
     answers = []
-    for name, split in folds(table, by=by, seed=recipe.seed):
+    for name, split in dealt:
         folder = out / name.replace("/", "_").replace(":", "_")
         patches = read_for(
             recipe, table.assign(split=split), states=states, into=training_folder(folder) / "patches.npy"
@@ -139,6 +154,36 @@ def train_folds(
     scores = evaluate_folds(answers, states=states, seed=recipe.seed)
     write_durable(out / f"{FOLDS}.json", (json.dumps(scores, indent=1) + "\n").encode())
     return scores
+
+
+def check_means(recipe: "Recipe", *, device: str) -> None:
+    """Refuse a device or a file of weights that is not there before an hour is spent on reading patches."""
+    from models.classifier import resolve_device
+
+    resolve_device(device)
+    if recipe.weights not in (None, "imagenet", "kinetics") and not Path(recipe.weights).exists():
+        raise MissingInputError(
+            f"There is no file of weights {recipe.weights}. Expected 'imagenet', 'kinetics', or the path of a file. "
+            "Correct the path."
+        )
+
+
+def claim(out: Path, fingerprint: str, *, what: str) -> None:
+    """Refuse a folder with other work in it: a part of that which is finished would be taken for this one's."""
+    record = out / "settings.sha256"
+    if record.exists() and record.read_text() != fingerprint:
+        raise SettingsError(
+            f"{out} holds a {what} on other patches or with other settings. Give another folder, or remove this "
+            "one to start anew."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_durable(record, fingerprint.encode())
+
+
+def rows_of(table: "pd.DataFrame") -> list[list[str]]:
+    """What a table of annotated patches says, for a fingerprint."""
+    columns = ["plate", "well", "field", "timepoint", "y_um", "x_um", "state", "split"]
+    return table[columns].astype(str).to_numpy().tolist()
 
 
 def _told(progress: Progress | None, recipe: "Recipe", text: str) -> Callable[[Any], None] | None:

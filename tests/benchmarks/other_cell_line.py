@@ -22,8 +22,9 @@ from models.classifier import Classifier, load_classifier
 from models.datasets import Patches
 from models.finetuning import NAIVE, Tuning
 from models.prediction import predict_logits
+from models.recipes import Recipe
 from models.scores import score
-from models.training import Recipe, fit
+from models.training import fit
 from plates.simulation.cells import CELL_LINES, CellLine
 from plates.simulation.design import design_annotation_plate
 from plates.simulation.plate import VERSION

@@ -34,7 +34,7 @@ def test_a_training_record_is_one_file_that_marks_the_kept_epoch(tmp_path: Path)
 
 def test_a_training_under_way_may_be_looked_at(tmp_path: Path) -> None:
     record = _training_csv(tmp_path / "resnet18", epochs=1)
-    assert "1 epoch in 0.5 minutes" in write_training_plot(record, tmp_path / "one.html").read_text()
+    assert "1 epoch in 30 seconds" in write_training_plot(record, tmp_path / "one.html").read_text()
     record.write_text("epoch,epochs,px,train_loss,validation_loss,accuracy,seconds,images_per_second\n")
     assert "No epoch is finished yet." in write_training_plot(record, tmp_path / "none.html").read_text()
     record.write_text("epoch,px,train_loss,validation_loss,accuracy\n0,160,0.9,nan,nan\n")
