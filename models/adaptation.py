@@ -23,9 +23,9 @@ from .finetuning import Tuning, choose_norm, fine_tune
 from .outliers import LEAST_PATCHES, Outliers, fit_outliers
 from .prediction import predict_features, predict_logits
 from .scores import score
+from .shelf import ADAPTATION
 
 BUDGETS = (25, 50, 100, 200)
-RECORD = "adaptation.json"
 
 
 def adapt(
@@ -36,6 +36,7 @@ def adapt(
     budgets: Sequence[int] = BUDGETS,
     old: Patches | None = None,
     tuning: Tuning | None = None,
+    seed: int = 0,
     text: dict[str, str] | None = None,
     name: str | None = None,
     command: str = "",
@@ -64,6 +65,8 @@ def adapt(
         their "train" split is rehearsed.
     tuning
         How; by default with `choose_norm`'s choice for BatchNorm.
+    seed
+        Of the default tuning and of the order in which patches are taken.
     text
         What classifier, new_line, old_line, data and method are, in words, for the record and the card.
     name, command
@@ -96,7 +99,7 @@ def adapt(
         _check(classifier.card, old, "old", needs=("test",))
     pool, validation, test = (patches.of(split) for split in ("train", "validation", "test"))
     rehearsed = None if old is None or len(old.of("train")) == 0 else old.of("train")
-    order = nested_order(pool, seed=tuning.seed if tuning else 0)
+    order = nested_order(pool, seed=tuning.seed if tuning else seed)
     work = out.with_name(out.name + ".adapting")
     work.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda *_: None)
@@ -106,8 +109,8 @@ def adapt(
     largest = pool.take(np.sort(order[: sizes[-1]]))
     if tuning is None:
         report(0, len(sizes), "choosing the treatment of BatchNorm")
-        norm, measured = choose_norm(classifier, largest, Tuning(), validation=validation, old=rehearsed)
-        tuning = Tuning(norm=norm)
+        norm, measured = choose_norm(classifier, largest, Tuning(seed=seed), validation=validation, old=rehearsed)
+        tuning = Tuning(norm=norm, seed=seed)
     else:
         norm, measured = tuning.norm, {}
     steps = []
@@ -147,10 +150,10 @@ def adapt(
 def read_adaptation(folder: Path) -> dict[str, Any]:
     """Read the record of an adaptation from its classifier's folder."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((folder / ADAPTATION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"{folder} holds no adaptation ({error}). Expected a folder with {RECORD}. Make one with "
+            f"{folder} holds no adaptation ({error}). Expected a folder with {ADAPTATION}. Make one with "
             "'tomoscreen adapt'."
         ) from error
     return record
@@ -321,7 +324,7 @@ def _publish(folder: Path, out: Path, record: dict[str, Any], *, name: str, devi
     named = folder.with_name("named")
     shutil.rmtree(named, ignore_errors=True)
     save_classifier(replace(last, card=replace(last.card, name=name)), named)
-    (named / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (named / ADAPTATION).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     named.rename(out)
 
 

@@ -86,7 +86,7 @@ def _checked_row(row: dict[str, str], *, where: str, base: Path, states: Sequenc
     if values["state"] not in (*states, UNDECIDED):
         raise SettingsError(
             f"{where}: state {values['state']!r} is not known. Expected one of {', '.join(states)}, or "
-            f"{UNDECIDED}. Correct the cell."
+            f"{UNDECIDED}. Correct the cell, or name all your states (--states)."
         )
     if "date" in row:
         values["date"] = row["date"].strip()

@@ -49,7 +49,7 @@ def fit_temperature(logits: npt.ArrayLike, truth: npt.ArrayLike, *, held_out: st
     z, y = np.asarray(logits, dtype=float), np.asarray(truth)
     errors = int((z.argmax(axis=1) != y).sum()) if len(y) else 0
     missing = max(0, LEAST_ERRORS - errors)
-    untouched = Calibration(1.0, f"not calibrated: {errors} errors in {len(y)} patches of {held_out}")
+    untouched = Calibration(1.0, f"not calibrated: {errors} errors in {len(y)} patches of {held_out}, too few to tell")
     if len(y) <= missing:
         return untouched
     found = minimize_scalar(

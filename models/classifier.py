@@ -159,7 +159,7 @@ def save_classifier(classifier: Classifier, path: Path, *, record: Path | None =
         If the folder is there already: a trained classifier is never overwritten.
     """
     refuse_existing(path)
-    tensors = _stored_tensors(classifier.network, classifier.card.weights_dtype)
+    tensors = stored_tensors(classifier.network, classifier.card.weights_dtype)
     if classifier.outliers is not None:
         tensors |= to_tensors(classifier.outliers)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -305,7 +305,8 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def _stored_tensors(network: nn.Module, dtype: str) -> dict[str, torch.Tensor]:
+def stored_tensors(network: nn.Module, dtype: str) -> dict[str, torch.Tensor]:
+    """A network's numbers as its folder keeps them, rounded to `dtype` where that loses nothing that matters."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     if dtype == "float32":
         return tensors

@@ -12,6 +12,7 @@ from plates.errors import ClassifierError
 WEIGHTS = "weights.safetensors"
 CARD = "card.json"
 RECORD = "training.csv"
+ADAPTATION = "adaptation.json"  # in its place where a classifier was adapted
 # The classifier that comes with tomoscreen: it knows simulated cells only.
 SHIPPED = Path(__file__).parent / "demonstration"
 # Formats whose loading can run any code that somebody put into the file.

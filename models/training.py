@@ -25,7 +25,7 @@ from .abstention import choose_uncertain
 from .batches import Batches, class_weights
 from .calibration import fit_temperature
 from .checkpoints import RECORD, Epoch, Run
-from .classifier import Card, Classifier, looks_at, refuse_existing, resolve_device, save_classifier
+from .classifier import Card, Classifier, looks_at, refuse_existing, resolve_device, save_classifier, stored_tensors
 from .datasets import Patches, read_patches
 from .epochs import parameter_groups, train_epoch
 from .evaluation import evaluate
@@ -185,6 +185,8 @@ def fit(
     work = training_folder(out)
     with _own_random_numbers(recipe.seed):
         network = _trained_network(training, validation, card, recipe, place, work, start, progress)
+    # from here on it is what the folder will hold: rounded, so that the card's numbers are those of the file
+    network.load_state_dict(stored_tensors(network, recipe.weights_dtype))
     network.eval()
     logits = run(network, validation, card)
     calibration = fit_temperature(logits, validation.truth, held_out=f"{_count_wells(validation)} validation wells")
@@ -264,7 +266,8 @@ def _new_card(
         mean=mean,
         sd=sd,
         trained_on=trained_on
-        or f"{len(training)} patches of {_count_wells(training)} wells on {_count_plates(training)} plates",
+        or f"{len(training)} patches of {_count_wells(training)} wells on {_count_plates(training)} "
+        f"plate{'s' * (_count_plates(training) != 1)}",
         wells={split: _wells(patches.of(split)) for split in ("train", "validation", "test")},
         fingerprint=_fingerprint(patches, recipe, start),
         seed=recipe.seed,

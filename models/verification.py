@@ -12,7 +12,7 @@ from plates.patches import UM_PER_PX
 from plates.states import STATES
 
 from .classifier import Card, load_classifier, read_card
-from .shelf import RECORD, WEIGHTS, find_pickles, require_files
+from .shelf import ADAPTATION, RECORD, WEIGHTS, find_pickles, require_files
 
 RECORD_HAS = ("epoch", "train_loss", "validation_loss", "accuracy")
 
@@ -118,6 +118,8 @@ def _check_answer(path: Path, device: str) -> Check:
 
 def _check_record(path: Path, card: Card) -> Check:
     file = path / RECORD
+    if not file.is_file() and (path / ADAPTATION).is_file():
+        return Check("record", True, f"adapted: {ADAPTATION} tells how; {card.trained_on}")
     if not file.is_file():
         return Check("record", False, f"no {RECORD}: how it was trained cannot be followed. Ask for the whole folder.")
     try:

@@ -248,7 +248,7 @@ def _epochs(
         )  # fmt: skip
     if chosen is not None:
         upright(figure, chosen + 1, "chosen")
-    x = {"title": {"text": "epoch"}, "range": [0.5, epochs.max(initial=1.0) + 0.5]}
+    x: dict[str, Any] = {"title": {"text": "epoch"}, "range": [0.5, epochs.max(initial=1.0) + 0.5]}
     if epochs.max(initial=1.0) <= FEW_EPOCHS:
         x["dtick"] = 1  # there is no epoch 1.5
     return framed(figure, height, x=x, y=y)

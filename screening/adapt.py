@@ -70,7 +70,12 @@ def adapt_classifier(
     refuse_existing(out)
     start = load_classifier(classifier, device=device)
     table = read_annotations(annotations, states=start.card.states)
-    if "split" not in table or hold_out:
+    if "split" in table and hold_out:
+        raise SettingsError(
+            f"{annotations} has a column 'split', and {', '.join(hold_out)} is to be held out as well. Remove the "
+            "column, or leave --hold-out away."
+        )
+    if "split" not in table:
         table = table.assign(split=split_by(table, by=by, seed=seed, shares=SHARES, hold_out=hold_out))  # type: ignore[arg-type]
     if warn is not None:
         for sentence in [*missing_states(table, table["split"]), *_known_wells(table, start.card)]:
@@ -86,6 +91,7 @@ def adapt_classifier(
         budgets=budgets,
         old=old_patches,
         tuning=None if norm == "choose" else Tuning(norm=norm, seed=seed),  # type: ignore[arg-type]
+        seed=seed,
         text={"new_line": new_line} if new_line else None,
         command=command,
         progress=progress,

@@ -235,7 +235,7 @@ def describe(annotation: Annotation) -> list[str]:
 def _reasons(table: pd.DataFrame) -> str:
     """Why patches are undecided, the commonest reasons first, with their counts."""
     counted = table.loc[table["state"] == UNDECIDED, "rule"].value_counts().head(MOST_REASONS)
-    return ", ".join(f"{reason} {number}" for reason, number in counted.items())
+    return "; ".join(f"{number} {reason}" for reason, number in counted.items())
 
 
 def _remedy(table: pd.DataFrame) -> str:

@@ -91,7 +91,7 @@ def simulate(
     variant: Annotated[str, typer.Option(help="How TCF stores it: uint16, float, ldm, ldm8.")] = "uint16",
     fluorescence: Annotated[bool, typer.Option(help="Add Hoechst, annexin V and PI channels.")] = False,
     line: Annotated[str, typer.Option(help="Cell line: HeLa-like or A549-like.")] = "HeLa-like",
-    controls: Annotated[bool, typer.Option("--controls", help="One plate of controls only, to annotate.")] = False,
+    controls: Annotated[bool, typer.Option("--controls", help="Plates of controls only, to annotate.")] = False,
     workers: Workers = "auto",
 ) -> None:
     """Make plates whose answers are known, written as the instrument writes them.
@@ -116,7 +116,10 @@ def simulate(
             fluorescence=fluorescence,
             line=line,
         )
-    typer.echo(f"Simulated {plates} plates with their truth. Next: tomoscreen run {settings}")
+    step = (
+        f"tomoscreen ingest {out}/P001 P001.zarr --layout {out}/P001.csv" if controls else f"tomoscreen run {settings}"
+    )
+    typer.echo(f"Simulated {plates} plate{'s' * (plates != 1)} with their truth. Next: tomoscreen {step}")
 
 
 @app.command()

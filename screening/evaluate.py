@@ -143,9 +143,7 @@ def warnings_of(record: Mapping[str, Any]) -> list[str]:
                 f"warning: the classifier was {what} on {known[split]} of these {wells} wells; the scores flatter it."
             )
     if known and record["data"]["known_plates"]:
-        found.append(
-            f"note: it was trained on wells of {_of_plates(record['data'])}; on a new plate it may do worse."
-        )
+        found.append(f"note: it was trained on wells of {_of_plates(record['data'])}; on a new plate it may do worse.")
     if record["data"]["plates"] == 1:
         found.append("note: all wells are of one plate; the intervals know nothing of other plates.")
     return found

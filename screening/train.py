@@ -121,8 +121,8 @@ def train_folds(
 ) -> dict[str, Any]:
     """Leave out each plate, date or well in turn, train on the others, and pool the scores of what was left out.
 
-    A fold whose classifier is there is not trained again; a folder with folds of another table or recipe is refused. The classifiers are kept in `out`; none of them
-    is the one to use: train that on everything.
+    A fold whose classifier is there is not trained again; a folder with folds of another table or recipe is
+    refused. The classifiers are kept in `out`; none of them is the one to use: train that on everything.
 
     Returns
     -------

@@ -1,6 +1,7 @@
 """The short way from the simulator to patches shows the same pixels as the long one through files and store."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def test_projections_volumes_states_and_patches_are_those_of_the_store(tmp_path:
     stored = ingest(folder, out=tmp_path / "C5.zarr", plate_map=read_plate_map(tmp_path / "C5.csv"))
     plate = open_plate(stored.path)
     for well in plate.wells:
-        place = {"field": 0, "timepoint": 0}
+        place: dict[str, Any] = {"field": 0, "timepoint": 0}
         np.testing.assert_array_equal(short.projection(well, **place), plate.projection(well, **place))
         np.testing.assert_array_equal(short.volume(well, **place), plate.volume(well, **place))
     ours = annotate(short, split="train", least_area=0.05, purity=0.5)

@@ -69,7 +69,7 @@ def test_too_few_patches_without_errors_fit_nothing_and_the_card_says_so(patches
     logits, truth = timid(patches, wrong=wrong, random=np.random.default_rng(7))
     found = fit_temperature(logits, truth, held_out="2 validation wells")
     assert found.temperature == 1.0
-    assert found.text == f"not calibrated: {wrong} errors in {patches} patches of 2 validation wells"
+    assert found.text == f"not calibrated: {wrong} errors in {patches} patches of 2 validation wells, too few to tell"
 
 
 def test_logits_that_know_nothing_stop_at_the_bound() -> None:

@@ -68,6 +68,7 @@ def test_the_histogram_holds_all_cells_of_each_kind_of_well(made: Made) -> None:
     (trace,) = gate_histogram(groups, "pi", gates["pi"]).data
     assert sum(trace.y) == pytest.approx(1)
     assert trace.name == "vehicle (36)"
+    assert trace.y[0] == trace.y[-1] == 0, "no bar is cut in half at the border"
 
 
 @pytest.mark.parametrize("width", [1366, 1920])

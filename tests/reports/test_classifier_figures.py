@@ -68,3 +68,15 @@ def test_a_step_of_an_adaptation_without_a_score_leaves_a_gap() -> None:
     drawn = study_figures.accuracy_against_patches(curve, before=0.6).data
     assert [trace.name for trace in drawn] == ["new line, before", "new line"]
     assert list(drawn[1].error_y.array) == [0]
+
+
+def test_only_a_curve_that_gets_there_asks_for_the_picture_of_the_corner() -> None:
+    good = {"false_positive": [0, 0.05, 1], "true_positive": [0.5, 0.95, 1]}
+    poor = {"false_positive": [0, 0.05, 1], "true_positive": [0.1, 0.3, 1]}
+    assert figures.reaches_corner(good)
+    assert not figures.reaches_corner(poor)
+
+
+def test_few_epochs_have_whole_ticks() -> None:
+    assert figures.training_loss(training_rows(3)).layout.xaxis.dtick == 1
+    assert figures.training_loss(training_rows(40)).layout.xaxis.dtick is None

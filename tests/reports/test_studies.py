@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from plates.errors import MissingInputError, StoreError
-from reports.adaptation import adaptation_verdict, write_adaptation_report
+from reports.adaptation import adaptation_doubts, adaptation_verdict, write_adaptation_report
 from reports.comparison import comparison_verdict, p_value, write_comparison_report
 from reports.training import write_training_plot
 
@@ -80,6 +80,15 @@ def test_an_adaptation_says_what_it_gained_what_it_took_and_what_it_forgot() -> 
     record = adaptation()
     record["old_line"]["after"] = record["old_line"]["before"]
     assert "it lost nothing (+0.0 points)" in adaptation_verdict(record)
+
+
+def test_an_adaptation_says_where_chance_could_have_done_it() -> None:
+    assert adaptation_doubts(adaptation(old_line=False)) == [], "59.5 to 62.0 % before and 96 % after leave no doubt"
+    record = adaptation(old_line=False)
+    record["after"] = record["before"]
+    assert adaptation_doubts(record)[0].startswith("On the new line one accuracy lies within the interval of the other")
+    record["after"] = record["after"] | {"accuracy": {"value": 0.6, "low": None, "high": None}}
+    assert adaptation_doubts(record)[0].startswith("No interval can be given for the new line")
 
 
 def test_an_adaptation_without_old_line_curve_or_words_has_no_section_of_them(tmp_path: Path) -> None:
