@@ -59,7 +59,7 @@ class World:
 
 
 @lru_cache(maxsize=2)
-def wide_field(seed: int = 1, *, size: int = SIZE, cells: int = 38) -> npt.NDArray[np.float32]:
+def wide_field(seed: int = 1, *, size: int = SIZE, cells: int = 46) -> npt.NDArray[np.float32]:
     """Simulated cells seen through the microscope, without noise (z, y, x), index x 10,000; periodic."""
     rng = np.random.default_rng(seed)
     living = Fate("apoptosis", NEVER, NEVER, NEVER, NEVER, NEVER)

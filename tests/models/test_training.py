@@ -156,5 +156,5 @@ def test_a_table_without_splits_is_split_by_wells_and_trained(tmp_path: Path) ->
         open_plate=lambda _: Plate(),
         medium_of=lambda _: lambda *__: MEDIUM,
     )
-    assert classifier.card.trained_on.endswith("wells on 1 plates")
+    assert classifier.card.trained_on.endswith("wells on 1 plate")
     assert {"validation", "test"} == classifier.card.metrics.keys()

@@ -184,7 +184,7 @@ def test_a_classifier_is_trained_from_a_table_of_annotated_patches_and_used(
     words = ("--architecture", "resnet18", "--epochs", "1", "--batch", "8", "--trained-on", "a test")
     code, out, _ = called(monkeypatch, capsys, "train", table, made, *words)
     assert code == 0
-    assert "on validation wells" in out
+    assert "chose the epoch" in out
     code, out, _ = called(monkeypatch, capsys, "classify", plate, "--classifier", made, "--workers", "1")
     assert code == 0
     assert "classified by mine" in out
