@@ -163,10 +163,11 @@ def test_ctrl_c_stops_a_run_with_one_sentence_and_keeps_what_is_finished(setting
     while not list(target.glob("*.zarr.progress/*/*.json")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     told = ""
-    for _ in range(3):
+    for _ in range(5):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
         try:
-            _, told = process.communicate(timeout=20)
+            # less than the whole run takes, so that a lost interrupt is pressed again in time
+            _, told = process.communicate(timeout=8)
             break
         except subprocess.TimeoutExpired:
             # Python loses an interrupt that falls into a destructor; a person presses again
