@@ -17,7 +17,7 @@ from plates.errors import SettingsError
 from .abstention import choose_uncertain
 from .calibration import Calibration, fit_temperature
 from .classifier import Card, Classifier, load_classifier, refuse_existing, save_classifier
-from .datasets import Patches, require_kind
+from .datasets import Patches, require_kind, update_digest, well_names
 from .evaluation import evaluate
 from .finetuning import Tuning, choose_norm, fine_tune
 from .outliers import LEAST_PATCHES, Outliers, fit_outliers
@@ -294,12 +294,7 @@ def _trained_on(card: Card, few: Patches) -> str:
 def _wells(card: Card, few: Patches, validation: Patches, test: Patches) -> dict[str, list[str]]:
     """Wells that the adapted classifier knows: those of the first training stay known."""
     new = {"train": few, "validation": validation, "test": test}
-    return {split: sorted({*card.wells.get(split, []), *_well_names(part)}) for split, part in new.items()}
-
-
-def _well_names(patches: Patches) -> set[str]:
-    """Wells as the card names them: "plate:well", the plate by its name alone."""
-    return {Path(group).name for group in patches.group.tolist()}
+    return {split: sorted({*card.wells.get(split, []), *well_names(part)}) for split, part in new.items()}
 
 
 def _fingerprint(classifier: Classifier, tuning: Tuning, *parts: Patches | None) -> str:
@@ -309,12 +304,7 @@ def _fingerprint(classifier: Classifier, tuning: Tuning, *parts: Patches | None)
         if part is None:
             digest.update(b"none")
             continue
-        # wells by plate name, not by the folder that the plates happen to lie in
-        digest.update(json.dumps([[Path(group).name for group in part.group.tolist()], part.split.tolist()]).encode())
-        for values in (part.corner, part.medium_index, part.truth):
-            digest.update(np.ascontiguousarray(values).data)
-        for counts in part.counts:
-            digest.update(np.ascontiguousarray(counts).data)
+        update_digest(digest, part)
     return digest.hexdigest()
 
 
@@ -359,7 +349,7 @@ def _text(
     said = {"classifier": classifier.card.name, "old_line": classifier.card.trained_on, "method": method}
     if old is not None:
         known = {*classifier.card.wells.get("train", []), *classifier.card.wells.get("validation", [])}
-        again = _well_names(old.of("test")) & known
+        again = set(well_names(old.of("test"))) & known
         data += f"; what was forgotten is measured on {amount(old.of('test'))}"
         if again:
             data += f", {len(again)} of which it was first trained on: it knew them better than any others"

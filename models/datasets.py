@@ -1,5 +1,7 @@
 """Annotated patches: from a table and its plates to images with the state of each."""
 
+import hashlib
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +100,20 @@ class Patches:
 
     def __len__(self) -> int:
         return len(self.truth)
+
+
+def well_names(patches: Patches) -> list[str]:
+    """Well of each patch as cards name it: "plate:well", the plate by its name and not by the folder it lies in."""
+    return [Path(group).name for group in patches.group.tolist()]
+
+
+def update_digest(digest: "hashlib._Hash", patches: Patches) -> None:
+    """Add what was trained on to a hash: wells, splits, places, media, states and pixels."""
+    digest.update(json.dumps([well_names(patches), patches.split.tolist()]).encode())
+    for values in (patches.corner, patches.medium_index, patches.truth):
+        digest.update(np.ascontiguousarray(values).data)
+    for block in range(0, len(patches), 256):  # volumes may be more than memory holds
+        digest.update(np.ascontiguousarray(patches.counts[block : block + 256]).data)
 
 
 def read_patches(

@@ -26,7 +26,7 @@ from .batches import Batches, class_weights
 from .calibration import fit_temperature
 from .checkpoints import RECORD, Epoch, Run
 from .classifier import Card, Classifier, looks_at, refuse_existing, resolve_device, save_classifier, stored_tensors
-from .datasets import Patches, read_patches
+from .datasets import Patches, read_patches, update_digest, well_names
 from .epochs import parameter_groups, train_epoch
 from .evaluation import evaluate
 from .networks import build_network, is_volumetric
@@ -383,13 +383,7 @@ def _fingerprint(patches: Patches, recipe: Recipe, start: Classifier | None) -> 
     digest.update(json.dumps([patches.states, patches.quantity, patches.window, patches.um_per_plane]).encode())
     if start is not None:
         digest.update(start.card.weights_sha256.encode())
-    # wells by plate name, not by the folder that the plates happen to lie in
-    wells = [Path(group).name for group in patches.group.tolist()]
-    digest.update(json.dumps([wells, patches.split.tolist()]).encode())
-    for values in (patches.corner, patches.medium_index, patches.truth):
-        digest.update(np.ascontiguousarray(values).data)
-    for block in range(0, len(patches), 256):  # volumes may be more than memory holds
-        digest.update(np.ascontiguousarray(patches.counts[block : block + 256]).data)
+    update_digest(digest, patches)
     return digest.hexdigest()
 
 
@@ -399,7 +393,7 @@ def _count_wells(patches: Patches) -> int:
 
 def _wells(patches: Patches) -> list[str]:
     """Wells as "plate:well", the plate by its name alone."""
-    return sorted({Path(group).name for group in patches.group.tolist()})
+    return sorted(set(well_names(patches)))
 
 
 def _count_plates(patches: Patches) -> int:
