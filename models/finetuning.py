@@ -82,6 +82,7 @@ def fine_tune(classifier: Classifier, patches: Patches, tuning: Tuning, *, old: 
         depends on classifier, patches and tuning alone.
     """
     network = copy.deepcopy(classifier.network).requires_grad_(True)
+    network.to(memory_format=torch.channels_last if patches.planes is None else torch.channels_last_3d)
     with torch.random.fork_rng():
         torch.manual_seed(tuning.seed)
         generator = torch.Generator().manual_seed(tuning.seed)

@@ -291,7 +291,7 @@ def analyse(plate: PlatePath) -> None:
     Example: tomoscreen analyse results/P012.zarr
     """
     from plates.results import read_result
-    from screening.analysis import analyse_plate
+    from screening.analyse import analyse_plate
 
     analyse_plate(plate)
     quality = read_result(plate, "quality")
@@ -308,7 +308,7 @@ def report(
     Example: tomoscreen report results/P012.zarr
     """
     from reports.plate import write_plate_report
-    from screening.analysis import require_current
+    from screening.analyse import require_current
 
     require_current(plate)
     page = write_plate_report(plate, out=out or plate.with_suffix(".html"))

@@ -15,7 +15,7 @@ from plates.ingest.survey import check_wells
 from plates.ingest.units import progress_folder
 from plates.layout import PlateMap, read_plate_map
 from plates.results import read_result
-from screening.analysis import CAMPAIGN_RESULTS, INPUTS, PLATE_RESULTS, analyse_campaign, analyse_plate
+from screening.analyse import CAMPAIGN_RESULTS, INPUTS, PLATE_RESULTS, analyse_campaign, analyse_plate
 from screening.classify import classify_plate
 from screening.cluster import cluster, worker_count
 from screening.fingerprints import content, digest, provenance

@@ -14,7 +14,7 @@ import xarray as xr
 from plates.errors import ClassifierError, PlateMapError, SettingsError, StoreError, UnfinishedError
 from plates.results import read_result
 from plates.store import open_plate
-from screening.analysis import CAMPAIGN_RESULTS, PLATE_RESULTS, analyse_plate, require_current
+from screening.analyse import CAMPAIGN_RESULTS, PLATE_RESULTS, analyse_plate, require_current
 from screening.classify import classify_plate
 from screening.pipeline import Outcome, run
 from screening.settings import AnalysisSettings, read_settings

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from screening.curves import fit_curves
-from screening.dose_response import fit_dose_response
-from screening.log_logistic import ZERO_DOSE, Design, Limits, band, fit
-from screening.normalization import normalize
-from screening.profile_likelihood import profile
+from screening.analysis.curves import fit_curves
+from screening.analysis.dose_response import fit_dose_response
+from screening.analysis.log_logistic import ZERO_DOSE, Design, Limits, band, fit
+from screening.analysis.normalization import normalize
+from screening.analysis.profile_likelihood import profile
 
 from .by_hand import DOSES, fractions_of
 
-DRC = Path(__file__).parents[3] / "shared" / "data" / "drc"
+DRC = Path(__file__).parents[4] / "shared" / "data" / "drc"
 COLUMNS = {
     "M.bahia": ("conc", "dryweight", ""),
     "O.mykiss": ("conc", "weight", ""),

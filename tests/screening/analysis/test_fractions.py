@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from plates.states import STATES
-from screening.fractions import aggregate
+from screening.analysis.fractions import aggregate
 
 TRUTH = np.array([0.25, 0.05, 0.05, 0.6, 0.05])
 

@@ -10,9 +10,9 @@ import xarray as xr
 
 from plates.errors import MissingInputError, StoreError
 from plates.results import write_result
-from screening.campaign import combine
-from screening.normalization import normalize
-from screening.quality import assess
+from screening.analysis.campaign import combine
+from screening.analysis.normalization import normalize
+from screening.analysis.quality import assess
 
 from .by_hand import Kill, fractions_of
 

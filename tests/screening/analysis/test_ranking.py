@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from screening.dose_response import fit_dose_response
-from screening.kinetics import half_times
-from screening.normalization import normalize
-from screening.ranking import rank
+from screening.analysis.dose_response import fit_dose_response
+from screening.analysis.kinetics import half_times
+from screening.analysis.normalization import normalize
+from screening.analysis.ranking import rank
 
 from .by_hand import Kill, fractions_of
 

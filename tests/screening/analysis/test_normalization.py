@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from plates.states import DEAD
-from screening.normalization import normalize
+from screening.analysis.normalization import normalize
 
 from .by_hand import fractions_of
 

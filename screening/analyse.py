@@ -4,14 +4,14 @@ from pathlib import Path
 
 from plates.errors import SettingsError, StoreError
 from plates.results import read_result, results_path, write_result
-from screening.campaign import combine
-from screening.dose_response import fit_dose_response
+from screening.analysis.campaign import combine
+from screening.analysis.dose_response import fit_dose_response
+from screening.analysis.fractions import aggregate
+from screening.analysis.kinetics import half_times
+from screening.analysis.normalization import normalize
+from screening.analysis.quality import Rule, assess
+from screening.analysis.ranking import rank
 from screening.fingerprints import content, current_result, digest, provenance, recorded
-from screening.fractions import aggregate
-from screening.kinetics import half_times
-from screening.normalization import normalize
-from screening.quality import Rule, assess
-from screening.ranking import rank
 from screening.settings import AnalysisSettings
 
 RULES = 2

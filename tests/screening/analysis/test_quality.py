@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from screening.quality import FLAGS, Rule, assess, signal_to_background, ssmd, z_prime
+from screening.analysis.quality import FLAGS, Rule, assess, signal_to_background, ssmd, z_prime
 
 from .by_hand import fractions_of
 
-KCVIAB = Path(__file__).parents[3] / "shared" / "data" / "kcviab"
+KCVIAB = Path(__file__).parents[4] / "shared" / "data" / "kcviab"
 COMPOUNDS = {"kills": {"apoptosis": (1.0, 1.5, 0.9)}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from screening.kinetics import crossings, half_times
+from screening.analysis.kinetics import crossings, half_times
 
 from .by_hand import fractions_of
 

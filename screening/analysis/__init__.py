@@ -1,0 +1,1 @@
+"""What a plate says: probabilities -> fractions, quality, dose-response, kinetics, ranking; no images are needed."""
