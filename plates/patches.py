@@ -1,6 +1,7 @@
 """A field as a grid of patches: where the windows lie, how they are scaled, which of them hold cells."""
 
 import math
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ PATCH_PX = 160
 # A pixel belongs to a cell above medium + 0.0054 (1.3424 in a medium of 1.337).
 FOREGROUND_INDEX = 0.0054
 FOREGROUND_SHARE = 0.05
+
+Vote = Literal["mean", "majority"]
+VOTES: tuple[Vote, ...] = get_args(Vote)
 
 
 def window_grid(size_px: int, *, patch: int = PATCH_PX, stride: int = PATCH_PX) -> npt.NDArray[np.int64]:
@@ -121,18 +125,21 @@ def class_map(
     voxel_um: tuple[float, float],
     patch: int = PATCH_PX,
     stride: int = PATCH_PX,
+    vote: Vote = "mean",
 ) -> npt.NDArray[np.uint8]:
     """Paint a field by the state of the windows that cover each pixel.
 
     Parameters
     ----------
     probability
-        (row, column, state) of the window grid; NaN for background. Where windows overlap their
-        probabilities are averaged before the largest is taken; background windows have no say.
+        (row, column, state) of the window grid; NaN for background, which has no say.
     shape, voxel_um
         Of the stored field (y, x), in um.
     patch, stride
         As in `window_grid`.
+    vote
+        Where windows overlap: "mean" takes the largest mean of their probabilities; "majority" lets each
+        vote for its own state, and the means decide between states with as many votes.
 
     Returns
     -------
@@ -140,27 +147,28 @@ def class_map(
         (y, x) of the stored field: 0 where no window with cells lies, else 1 + the state's index.
     """
     resampled = analysis_shape(shape, voxel_um=voxel_um)
-    spans = [
-        _spans(window_grid(count, patch=patch, stride=stride), patch=patch, scale=size / count)
-        for size, count in zip(shape, resampled, strict=True)
-    ]
     # between two window borders nothing changes: vote on that coarse grid, then enlarge
-    borders = [
-        np.unique([0, size, *(edge for span in axis for edge in span)]) for axis, size in zip(spans, shape, strict=True)
-    ]
-    total = np.zeros((len(borders[0]) - 1, len(borders[1]) - 1, probability.shape[-1]))
-    votes = np.zeros(total.shape[:2], dtype=np.int64)
-    for row, (top, bottom) in enumerate(spans[0]):
-        for column, (left, right) in enumerate(spans[1]):
-            if np.isfinite(probability[row, column, 0]):
-                part = np.ix_(
-                    (borders[0][:-1] >= top) & (borders[0][:-1] < bottom),
-                    (borders[1][:-1] >= left) & (borders[1][:-1] < right),
-                )
-                total[part] += probability[row, column]
-                votes[part] += 1
-    coarse = np.where(votes > 0, total.argmax(axis=-1) + 1, 0).astype(np.uint8)
+    borders, covers = [], []
+    for size, count in zip(shape, resampled, strict=True):
+        spans = np.array(_spans(window_grid(count, patch=patch, stride=stride), patch=patch, scale=size / count))
+        edges = np.unique([0, size, *spans.ravel()])
+        borders.append(edges)
+        covers.append(((edges[:-1, None] >= spans[:, 0]) & (edges[:-1, None] < spans[:, 1])).astype(np.float64))
+    known = np.isfinite(probability[..., 0])
+    weight = np.where(known[..., None], probability, 0).astype(np.float64)
+    windows = _over(known[..., None].astype(np.float64), covers)
+    total = _over(weight, covers) / np.maximum(windows, 1)
+    if vote == "majority":
+        choice = (np.eye(weight.shape[-1])[weight.argmax(axis=-1)]) * known[..., None]
+        total += _over(choice, covers)  # a mean is at most one vote, and equals one only where all agree
+    coarse = np.where(windows[..., 0] > 0, total.argmax(axis=-1) + 1, 0).astype(np.uint8)
     return coarse.repeat(np.diff(borders[0]), axis=0).repeat(np.diff(borders[1]), axis=1)
+
+
+def _over(values: npt.NDArray[np.float64], covers: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Sum (row, column, state) of windows over those that cover each part of the coarse grid."""
+    rows = np.tensordot(covers[0], values, axes=(1, 0))
+    return np.ascontiguousarray(np.tensordot(rows, covers[1], axes=(1, 1)).transpose(0, 2, 1))
 
 
 def _spans(offsets: npt.NDArray[np.int64], *, patch: int, scale: float) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,14 @@ def results_path(plate_path: Path) -> Path:
     return plate_path.with_name(plate_path.name.removesuffix(".zarr") + _SUFFIX)
 
 
-def write_result(path: Path, name: str, dataset: xr.Dataset, *, provenance: Mapping[str, Any]) -> None:
+def write_result(
+    path: Path,
+    name: str,
+    dataset: xr.Dataset,
+    *,
+    provenance: Mapping[str, Any],
+    add: Callable[[Path], None] | None = None,
+) -> None:
     """Write a result under its name, replacing an earlier one.
 
     It is written beside the store and renamed into it, so that an interruption leaves the earlier result or
@@ -56,6 +63,9 @@ def write_result(path: Path, name: str, dataset: xr.Dataset, *, provenance: Mapp
         Text may be of any dtype; it is stored as variable-length strings, missing text as ``""``.
     provenance
         What made the result; kept as the attribute ``provenance`` (JSON text).
+    add
+        Called with the result's Zarr group on the disk before it appears under its name, to add arrays that
+        are too large for memory.
     """
     store = results_path(path)
     if not name.isidentifier():
@@ -65,6 +75,8 @@ def write_result(path: Path, name: str, dataset: xr.Dataset, *, provenance: Mapp
     prepared = _with_plain_text(dataset)
     prepared.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True, default=str)
     if is_remote(store):
+        if add is not None:
+            raise StoreError(f"{store}: {name} is too large to be put into an object store in one piece.")
         _put(prepared, store / name)
         return
     for leftover in store.parent.glob(f"{escape(store.name)}.{name}.*.partial"):
@@ -72,6 +84,8 @@ def write_result(path: Path, name: str, dataset: xr.Dataset, *, provenance: Mapp
     temporary = store.with_name(f"{store.name}.{name}.{os.getpid()}.partial")
     try:
         _to_zarr(prepared, temporary)
+        if add is not None:
+            add(temporary)
         _replace_folder(temporary, store / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -102,6 +116,15 @@ def read_result(path: Path, name: str) -> xr.Dataset:
             f"{store}: the result {name!r} is damaged ({error}). Delete {store / name} and run "
             f"`tomoscreen {_COMMANDS.get(name, 'analyse')}` again."
         ) from error
+
+
+def result_attributes(path: Path, name: str) -> dict[str, Any]:
+    """Attributes of a result without its numbers, whatever their size; empty where there is none or it is damaged."""
+    try:
+        group = json.loads((results_path(path) / name / "zarr.json").read_text(encoding="utf-8"))
+        return dict(group["attributes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def has_result(path: Path, name: str) -> bool:

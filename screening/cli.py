@@ -252,6 +252,7 @@ def classify(
     ] = None,
     stride: Annotated[int, typer.Option(min=16, max=160, help="Distance of windows, px of 0.16 um.")] = 160,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    vote: Annotated[str, typer.Option(help="How overlapping windows make the map: mean, majority.")] = "mean",
     workers: Workers = "auto",
     scheduler: Scheduler = "",
 ) -> None:
@@ -259,29 +260,34 @@ def classify(
 
     Example: tomoscreen classify results/P012.zarr --classifier classifiers/HeLa
     """
+    from plates.patches import VOTES
+    from plates.results import result_attributes
     from screening.classify import classify_plate
     from screening.cluster import cluster
+    from screening.options import one_of
     from screening.settings import ClassifierSettings, ClassifySettings
     from screening.terminal import Bars
 
     folder = classifier or ClassifierSettings().folder
     with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
-        result = classify_plate(
+        summary = classify_plate(
             plate,
             classifier=folder,
             stride=stride,
+            vote=one_of(VOTES, vote, option="--vote"),
             batch=ClassifySettings().batch,
             device=device,
             client=client,
             progress=bars,
         )
-    patches = int(result["probability"].isel(state=0).notnull().sum())
-    typer.echo(f"{plate}: {patches} patches with cells classified by {result.attrs['classifier']}.")
-    stored, wanted = result.attrs["resampled_from_um"], result.attrs["um_per_px"]
+    for line in summary.lines():
+        typer.echo(line)
+    attributes = result_attributes(plate, "probabilities")
+    stored, wanted = attributes["resampled_from_um"], attributes["um_per_px"]
     if any(abs(size - wanted) > 1e-6 for size in stored):
         typer.echo(f"Projections of {stored[0]:.4g} x {stored[1]:.4g} um per pixel were resampled to {wanted:g} um.")
-    if result.attrs.get("outlier_flagged"):
-        typer.echo(f"warning: {result.attrs['outlier_text']}")
+    if attributes.get("outlier_flagged"):
+        typer.echo(f"warning: {attributes['outlier_text']}")
 
 
 @app.command()

@@ -1,11 +1,13 @@
 """Options and arguments that several commands share, and how their texts are read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from plates.errors import SettingsError
+
+Choice = TypeVar("Choice", bound=str)
 
 
 def plate_on_disk(text: str) -> Path:
@@ -26,6 +28,20 @@ def numbers(text: str, *, option: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise SettingsError(f"{option} got '{text}'. Expected numbers and commas, such as 0,8,16.") from None
+
+
+def one_of(choices: tuple[Choice, ...], text: str, *, option: str) -> Choice:
+    """Read one of a few words.
+
+    Raises
+    ------
+    SettingsError
+        It is none of them.
+    """
+    for choice in choices:
+        if choice == text:
+            return choice
+    raise SettingsError(f"{option} got '{text}'. Expected {', '.join(choices)}.")
 
 
 def workers_from(text: str) -> int:

@@ -102,15 +102,17 @@ def _read_images(
         outcome.notes.append(f"{plate.name}: {summary.converted} tomograms converted, {summary.skipped} done before")
         outcome.notes += [f"  {Path(file).name}: {why}" for file, why in summary.recomputed.items()]
         try:
-            classify_plate(
+            done = classify_plate(
                 path,
                 classifier=settings.classifier.folder,
                 stride=settings.classify.stride_px,
                 batch=settings.classify.batch,
+                vote=settings.classify.vote,
                 device=settings.classifier.device,
                 client=client,
                 progress=progress,
             )
+            outcome.notes += done.lines()
         except UnfinishedError as error:
             outcome.problems.append(str(error))
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from plates.errors import MissingInputError, PlateMapError, SettingsError
+from plates.patches import Vote
 
 # names that Windows keeps for devices, whatever their extension
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -180,6 +181,7 @@ class ClassifySettings(_Part):
 
     stride_px: Annotated[int, Field(ge=16, le=160)] = 160
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
+    vote: Vote = "mean"
 
 
 class AnalysisSettings(_Part):
@@ -365,6 +367,7 @@ device = "auto"              # auto, cpu, mps, cuda or cuda:0
 [classify]
 stride_px = 160              # step between patches of 160 px (25.6 um); less lets them overlap
 batch = 32                   # patches classified together
+# vote = "mean"              # how overlapping windows make the map of states: "mean" or "majority"
 
 [analysis]
 timepoint = "last"           # at which plates are compared: "last", or a number from 0

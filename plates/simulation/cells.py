@@ -67,7 +67,31 @@ A549 = CellLine(
 That A549 cells are flat, large and rich in lamellar bodies is known; the numbers are guesses.
 """
 
-CELL_LINES = {line.name: line for line in (CellLine(), A549)}
+JURKAT = CellLine(
+    name="Jurkat-like",
+    half_length_um=(5.4, 7.2),
+    half_width_um=(5.0, 6.4),
+    height_um=(8.0, 11.0),
+    volume_um3=(700.0, 1300.0),
+    cytoplasm=(0.026, 0.046),
+    nucleus=(0.024, 0.040),
+    nucleolus=(0.040, 0.058),
+    droplet=(0.040, 0.090),
+    droplets=(0, 12),
+    droplet_um=(0.15, 0.35),
+    nucleus_um=((3.8, 5.0), (3.6, 4.6), (3.0, 4.2)),
+    grain=(0.3, 0.9),
+    filaments=(1.0, 1.2),
+    thread_width=(0, 1),
+    compact=0.6,
+)
+"""Lymphocytes that have settled on the glass: round, small, dense, almost filled by their nucleus.
+
+A living one is round and bright, as a dying HeLa cell is. That lymphocytes measure 10 to 14 um and that their nucleus
+fills most of them is known; how their textures compare with HeLa's is a guess.
+"""
+
+CELL_LINES = {line.name: line for line in (CellLine(), A549, JURKAT)}
 """The lines that can be simulated, by name."""
 
 

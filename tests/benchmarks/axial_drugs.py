@@ -36,7 +36,7 @@ STATES = tuple(SUBTLE)
 DOSE_UM = 10.0
 HOUR = 16.0
 WELLS_PER_DRUG = 24
-TRAIN, VALIDATION, TEST = (3101, 3102), 3111, 3121
+TRAIN, VALIDATION, TEST = (3101, 3102), 3111, 3122
 SHAPE = (24, 480, 480)
 VOXEL_UM = (0.87449, 0.16256, 0.16256)
 # A patch needs a cell that has responded: a third of it.
@@ -184,6 +184,6 @@ if __name__ == "__main__":
     parser.add_argument("--fields", type=int, default=3)
     parser.add_argument("--plates", type=int, default=len(TRAIN))
     parser.add_argument("--wells", type=int, default=WELLS_PER_DRUG)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=26)
     given = parser.parse_args()
     main(given.work, fields=given.fields, plates=given.plates, epochs=given.epochs, wells=given.wells)

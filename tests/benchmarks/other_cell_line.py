@@ -1,9 +1,9 @@
 """Another cell line: what a classifier of HeLa-like cells loses on it, and what few annotated patches bring back.
 
-    python -m tests.benchmarks.other_cell_line CLASSIFIER WORK_FOLDER [--parts] [--pool-plates N]
+    python -m tests.benchmarks.other_cell_line CLASSIFIER WORK_FOLDER [--line NAME] [--parts] [--pool-plates N]
 
-CLASSIFIER is a folder trained on simulated HeLa-like plates. A549-like plates are simulated in WORK_FOLDER: few of
-their patches are adapted to, all of them train a classifier of that line from scratch, and plates of other seeds judge
+CLASSIFIER is a folder trained on simulated HeLa-like plates. Plates of another line are simulated in WORK_FOLDER: few
+of their patches are adapted to, all of them train a classifier of that line from scratch, and plates of other seeds judge
 both. Beside it stands what is commonly done (all layers at once, one rate, statistics by the batch); `--parts` adds
 the adaptation without each of its parts. An interrupted run goes on. About 25 core-minutes, 15 more with `--parts`.
 """
@@ -36,7 +36,9 @@ OLD_TRAIN, OLD_TEST = (9531,), (9541,)
 BUDGETS = (25, 50, 100, 200)
 NAIVE_BUDGETS = (50, 200)
 CONFLUENCY = (0.15, 0.7)
-SCRATCH = Recipe(architecture="resnet18", epochs=16, batch=32, seed=1, small_share=0.65)
+# Small cells: as many of them on less of the field, and fewer pixels of a patch make it clear.
+SMALL = {"Jurkat-like": {"confluency": (0.1, 0.4), "least_area": 0.1}}
+SCRATCH = Recipe(architecture="resnet18", epochs=20, batch=32, seed=1, small_share=0.65)
 TUNING = Tuning()
 PARTS = {
     "statistics as they were": replace(TUNING, norm="keep"),
@@ -50,12 +52,14 @@ PARTS = {
 def patches_of(line: CellLine, seeds: dict[str, Sequence[int]], work: Path, *, wells_per_state: int = 8) -> Patches:
     """Clear patches of plates of controls of one line, in the splits that their seeds are named for."""
     plates, tables = [], []
+    small: dict[str, Any] = dict(SMALL.get(line.name, {}))
+    confluency = small.pop("confluency", CONFLUENCY)
     for split, numbers in seeds.items():
         for seed in numbers:
             name = f"{line.name}-{seed}"
-            options: dict[str, Any] = {"wells_per_state": wells_per_state, "confluency": CONFLUENCY, "line": line}
+            options: dict[str, Any] = {"wells_per_state": wells_per_state, "confluency": confluency, "line": line}
             plates.append(simulate(design_annotation_plate(seed, name=name, **options), work / "plates"))
-            tables.append(annotate(plates[-1], split=split))
+            tables.append(annotate(plates[-1], split=split, **small))
     return read(plates, pd.concat(tables, ignore_index=True))
 
 
@@ -73,12 +77,11 @@ def adapted(classifier: Classifier, new: Patches, old: Patches, out: Path, **mor
     return adapt(classifier, new, out=out, old=old, progress=lambda *said: print("  ", *said, flush=True), **more)
 
 
-def main(folder: Path, work: Path, *, parts: bool, pool_plates: int) -> None:
+def main(folder: Path, plates: Path, line: CellLine, *, parts: bool, pool_plates: int) -> None:
     classifier = load_classifier(folder)
-    new = patches_of(
-        CELL_LINES["A549-like"], {"train": POOL[:pool_plates], "validation": VALIDATION, "test": TEST}, work
-    )
-    old = patches_of(CellLine(), {"train": OLD_TRAIN, "test": OLD_TEST}, work)
+    work = plates / line.name
+    new = patches_of(line, {"train": POOL[:pool_plates], "validation": VALIDATION, "test": TEST}, plates)
+    old = patches_of(CellLine(), {"train": OLD_TRAIN, "test": OLD_TEST}, plates)
     # adapting has few patches and no wells to spare: it never sees the validation plate
     few = new.take((new.split != "validation").nonzero()[0])
 
@@ -98,23 +101,25 @@ def main(folder: Path, work: Path, *, parts: bool, pool_plates: int) -> None:
     scratch = work / "scratch"
     if not scratch.exists():
         fit(new, out=scratch, recipe=SCRATCH, progress=lambda epoch: print("  ", epoch, flush=True))
-    line = load_classifier(scratch)
+    own = load_classifier(scratch)
     rows.append(
         (
             "trained on the line from scratch",
             len(new.of("train")) + len(new.of("validation")),
-            scores_of(line, new)["accuracy"],
-            scores_of(line, old)["accuracy"],
+            scores_of(own, new)["accuracy"],
+            scores_of(own, old)["accuracy"],
         )
     )
     test = new.of("test")
     print(
         f"\nSimulator version {VERSION}; classifier {classifier.card.name} {classifier.card.weights_sha256[:12]}; "
-        f"A549-like plates: seeds {POOL[:pool_plates]} adapt, {VALIDATION} chooses the epoch of the one from scratch, "
-        f"{TEST} judge ({len(test)} patches, {len(set(test.group.tolist()))} wells); HeLa-like: {OLD_TRAIN} are "
+        f"{line.name} plates: seeds {POOL[:pool_plates]} adapt, {VALIDATION} chooses the epoch of the one from "
+        f"scratch, {TEST} judge ({len(test)} patches, {len(set(test.group.tolist()))} wells); HeLa-like: {OLD_TRAIN} are "
         f"rehearsed, {OLD_TEST} judge ({len(old.of('test'))} patches). BatchNorm: {record['norm']}.\n"
     )
-    print("| classifier | annotated patches | accuracy, A549-like | 95 % interval over wells | accuracy, HeLa-like |")
+    print(
+        f"| classifier | annotated patches | accuracy, {line.name} | 95 % interval over wells | accuracy, HeLa-like |"
+    )
     print("|---|---|---|---|---|")
     for name, patches, accuracy, forgotten in rows:
         kept = "-" if forgotten is None else f"{forgotten['value']:.3f}"
@@ -131,5 +136,6 @@ if __name__ == "__main__":
     parser.add_argument("work", type=Path)
     parser.add_argument("--parts", action="store_true", help="also adapt without each part")
     parser.add_argument("--pool-plates", type=int, default=2, choices=range(1, len(POOL) + 1))
+    parser.add_argument("--line", default="A549-like", choices=[name for name in CELL_LINES if name != CellLine().name])
     given = parser.parse_args()
-    main(given.classifier, given.work, parts=given.parts, pool_plates=given.pool_plates)
+    main(given.classifier, given.work, CELL_LINES[given.line], parts=given.parts, pool_plates=given.pool_plates)

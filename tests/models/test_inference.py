@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import torch
 
-from models import inference
+from models import engine
 from models.batches import Batches
 from models.classifier import Card, Classifier, build_classifier, load_classifier, normalise, predict, save_classifier
 from models.datasets import read_patches
-from models.inference import cached_classifier, classify_projections, fold_batch_norm
+from models.engine import Engine, fold_batch_norm
+from models.inference import cached_classifier, classify_fields
 from models.outliers import fit_outliers
 from models.prediction import predict_features
 from models.resnet import build_resnet
@@ -38,10 +39,10 @@ def classifier() -> Classifier:
 
 @pytest.fixture
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(inference, "fast_dtype", lambda _: torch.float32)
-    inference._engine.cache_clear()
+    monkeypatch.setattr(engine, "fast_dtype", lambda _: torch.float32)
+    engine.engine_of.cache_clear()
     yield
-    inference._engine.cache_clear()
+    engine.engine_of.cache_clear()
 
 
 def field(seed: int, *, rows: int = 3, columns: int = 4, medium: float = MEDIUM) -> Field:
@@ -58,7 +59,7 @@ def field(seed: int, *, rows: int = 3, columns: int = 4, medium: float = MEDIUM)
 @pytest.mark.usefixtures("in_float32")
 def test_every_window_equals_the_plain_prediction_of_its_cutting(classifier: Classifier) -> None:
     counts, voxel_um, medium = field(1)
-    (found,) = classify_projections(classifier, [(counts, voxel_um, medium)], stride=40, batch=8)
+    (found,) = classify_fields(classifier, [(counts, voxel_um, medium)], stride=40, batch=8)
     rows, columns = (window_grid(size, patch=PX, stride=40) for size in counts.shape)
     assert found.probability.shape == (len(rows), len(columns), 5)
     index = (counts / 1e4 - medium).astype(np.float32)
@@ -74,7 +75,7 @@ def test_every_window_equals_the_plain_prediction_of_its_cutting(classifier: Cla
 
 def test_the_fast_number_format_stays_within_a_percent(classifier: Classifier) -> None:
     counts, voxel_um, medium = field(2)
-    (found,) = classify_projections(classifier, [(counts, voxel_um, medium)])
+    (found,) = classify_fields(classifier, [(counts, voxel_um, medium)])
     index = (counts / 1e4 - medium).astype(np.float32)
     blocks = index.reshape(3, PX, 4, PX).swapaxes(1, 2).reshape(12, PX, PX)
     plain = predict(classifier, blocks).reshape(3, 4, 5)
@@ -85,7 +86,7 @@ def test_the_foreground_is_that_of_the_plates_rule(classifier: Classifier) -> No
     counts, voxel_um, medium = field(3, medium=1.3374)
     counts[:PX, :PX] = 0
     counts[:PX, PX : PX + 10] = 0
-    (found,) = classify_projections(classifier, [(counts, voxel_um, medium)], stride=32)
+    (found,) = classify_fields(classifier, [(counts, voxel_um, medium)], stride=32)
     expected = foreground_shares(counts, medium_index=medium, patch=PX, stride=32)
     np.testing.assert_array_equal(found.foreground, expected)
     assert np.isnan(found.foreground[0, 0])
@@ -95,9 +96,9 @@ def test_the_foreground_is_that_of_the_plates_rule(classifier: Classifier) -> No
 @pytest.mark.parametrize("batch", [4, 7])
 def test_a_field_alone_and_among_others_gives_the_same_bits(classifier: Classifier, batch: int) -> None:
     fields = [field(seed, rows=2 + seed % 2) for seed in range(5)]
-    together = list(classify_projections(classifier, fields, batch=batch))
+    together = list(classify_fields(classifier, fields, batch=batch))
     for one, result in zip(fields, together, strict=True):
-        (alone,) = classify_projections(classifier, [one], batch=batch)
+        (alone,) = classify_fields(classifier, [one], batch=batch)
         np.testing.assert_array_equal(result.probability, alone.probability)
     assert [result.probability.shape[0] for result in together] == [2, 3, 2, 3, 2]
 
@@ -108,7 +109,7 @@ def test_another_voxel_shows_the_network_the_same_cells(classifier: Classifier) 
         index = MEDIUM + 0.03 * np.exp(-((y - 10) ** 2 + (x - 10) ** 2) / 12)
         return np.rint(index * 1e4).astype(np.uint16), (um_per_px, um_per_px), MEDIUM
 
-    fine, coarse = classify_projections(classifier, [smooth(0.16), smooth(0.2)])
+    fine, coarse = classify_fields(classifier, [smooth(0.16), smooth(0.2)])
     assert fine.probability.shape == coarse.probability.shape == (4, 4, 5)
     assert np.nanmax(np.abs(fine.probability - coarse.probability)) < 0.02
     np.testing.assert_array_equal(np.isnan(fine.probability), np.isnan(coarse.probability))
@@ -129,15 +130,15 @@ def test_training_and_plates_show_the_network_the_same_pixels(
             return counts
 
     shown: list[torch.Tensor] = []
-    real = inference._Engine.__call__
+    real = Engine.__call__
 
-    def watched(engine: inference._Engine, windows: torch.Tensor) -> torch.Tensor:
+    def watched(self: Engine, windows: torch.Tensor) -> torch.Tensor:
         shown.append(windows)
-        return real(engine, windows)
+        return real(self, windows)
 
-    monkeypatch.setattr(inference._Engine, "__call__", watched)
+    monkeypatch.setattr(Engine, "__call__", watched)
     voxel_um = (um_per_px, um_per_px)
-    (found,) = classify_projections(classifier, [(counts, voxel_um, MEDIUM)], stride=23)
+    (found,) = classify_fields(classifier, [(counts, voxel_um, MEDIUM)], stride=23)
     assert (found.foreground > 0.05).all()
     rows, columns = patch_centres((181, 203), voxel_um=voxel_um, patch=PX, stride=23)
     table = pd.DataFrame([{"y_um": y, "x_um": x} for y in rows for x in columns])
@@ -169,33 +170,33 @@ def test_empty_fields_and_missing_fields_come_back_in_their_place(classifier: Cl
     empty = (np.full((PX, 2 * PX), 13370, dtype=np.uint16), (0.16, 0.16), MEDIUM)
     missing = (np.zeros((PX, 2 * PX), dtype=np.uint16), (0.16, 0.16), MEDIUM)
     unknown = (field(1)[0], (0.16, 0.16), float("nan"))
-    results = list(classify_projections(classifier, [empty, field(1), missing, unknown]))
+    results = list(classify_fields(classifier, [empty, field(1), missing, unknown]))
     assert (results[0].foreground == 0).all()
     assert np.isfinite(results[1].probability).any()
     assert np.isnan(results[2].foreground).all()
     assert np.isnan(results[3].foreground).all()
     assert np.isnan(results[3].probability).all()
     assert np.isnan(results[0].probability).all()
-    assert list(classify_projections(classifier, [])) == []
+    assert list(classify_fields(classifier, [])) == []
 
 
 def test_when_memory_runs_out_the_batch_is_halved_once_and_said_once(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fields = [field(1), field(2)]
-    plain = list(classify_projections(classifier, fields, batch=8))
-    real = inference._Engine.__call__
+    plain = list(classify_fields(classifier, fields, batch=8))
+    real = Engine.__call__
     asked: list[int] = []
 
-    def small_memory(engine: inference._Engine, windows: torch.Tensor) -> torch.Tensor:
+    def small_memory(self: Engine, windows: torch.Tensor) -> torch.Tensor:
         asked.append(len(windows))
         if len(windows) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return real(engine, windows)
+        return real(self, windows)
 
-    monkeypatch.setattr(inference._Engine, "__call__", small_memory)
+    monkeypatch.setattr(Engine, "__call__", small_memory)
     with caplog.at_level(logging.WARNING):
-        halved = list(classify_projections(classifier, fields, batch=8))
+        halved = list(classify_fields(classifier, fields, batch=8))
     assert asked[:3] == [8, 4, 2]
     assert set(asked[3:]) == {2}
     assert len(caplog.records) == 1
@@ -212,7 +213,7 @@ def test_projections_are_read_ahead_in_a_thread_of_their_own(classifier: Classif
             readers.append(threading.current_thread().name)
             yield field(seed)
 
-    assert len(list(classify_projections(classifier, projections()))) == 3
+    assert len(list(classify_fields(classifier, projections()))) == 3
     assert readers == ["read-ahead"] * 3
 
 
@@ -221,14 +222,14 @@ def test_an_error_while_reading_reaches_the_caller_after_the_fields_before_it(cl
         yield field(1)
         raise StoreError("the plate ends here")
 
-    results = classify_projections(classifier, projections(), batch=1)
+    results = classify_fields(classifier, projections(), batch=1)
     assert np.isfinite(next(results).probability).any()
     with pytest.raises(StoreError, match="the plate ends here"):
         next(results)
 
 
 def test_a_caller_who_stops_early_leaves_no_thread_behind(classifier: Classifier) -> None:
-    results = classify_projections(classifier, (field(seed) for seed in range(50)), batch=1)
+    results = classify_fields(classifier, (field(seed) for seed in range(50)), batch=1)
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
@@ -237,7 +238,7 @@ def test_a_caller_who_stops_early_leaves_no_thread_behind(classifier: Classifier
 def test_a_field_smaller_than_a_patch_is_refused(classifier: Classifier) -> None:
     small = (np.full((PX - 1, 200), 13370, dtype=np.uint16), (0.16, 0.16), MEDIUM)
     with pytest.raises(StoreError, match="smaller than one patch of 64 px"):
-        list(classify_projections(classifier, [small]))
+        list(classify_fields(classifier, [small]))
 
 
 def test_a_worker_loads_a_classifier_once(classifier: Classifier, tmp_path: Path) -> None:
@@ -266,7 +267,7 @@ def test_outlier_scores_of_windows_are_those_of_their_patches_and_survive_the_fo
     loaded = load_classifier(tmp_path / "net")
     counts, voxel_um, medium = field(4)
     counts[:PX, PX : 2 * PX] = 13370 + (np.random.default_rng(0).random((PX, PX)) < 0.3) * 900  # no cell at all
-    (found,) = classify_projections(loaded, [(counts, voxel_um, medium)])
+    (found,) = classify_fields(loaded, [(counts, voxel_um, medium)])
     blocks = counts.reshape(3, PX, 4, PX).swapaxes(1, 2).reshape(12, PX, PX)
     cut = replace(
         patches.take(np.arange(12)),
@@ -280,5 +281,5 @@ def test_outlier_scores_of_windows_are_those_of_their_patches_and_survive_the_fo
     assert shown.sum() >= 5
     np.testing.assert_allclose(found.outlier[shown], plain[shown], rtol=0.02)
     assert np.isnan(found.outlier[~shown]).all()
-    (none,) = classify_projections(classifier, [(counts, voxel_um, medium)])
+    (none,) = classify_fields(classifier, [(counts, voxel_um, medium)])
     assert np.isnan(none.outlier).all()

@@ -73,7 +73,7 @@ def test_noise_varies_by_well_about_what_the_design_says() -> None:
 
 
 def test_cells_of_another_line_are_larger_flatter_paler_and_fuller_of_droplets() -> None:
-    assert set(CELL_LINES) == {"HeLa-like", "A549-like"}
+    assert set(CELL_LINES) == {"HeLa-like", "A549-like", "Jurkat-like"}
     seen = {}
     for name, line in CELL_LINES.items():
         area, height, index, droplets = [], [], [], []
@@ -94,6 +94,10 @@ def test_cells_of_another_line_are_larger_flatter_paler_and_fuller_of_droplets()
     assert ratio[1] < 0.9
     assert ratio[2] < 0.8
     assert ratio[3] > 2
+    suspended = np.array(seen["Jurkat-like"]) / np.array(seen["HeLa-like"])
+    assert suspended[0] < 0.35
+    assert suspended[1] > 1.2
+    assert suspended[2] > 1.2
 
 
 def test_a_plate_of_another_line_has_its_cells_and_its_medium() -> None:

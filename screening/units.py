@@ -1,0 +1,258 @@
+"""What one worker does with its units: read projections, classify them, write their region, map and record."""
+
+import math
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plates.errors import ClassifierError, SettingsError, TomoscreenError
+from plates.ingest.tables import DONE, MISSING
+from plates.patches import Vote, class_map
+from plates.store import Plate, open_plate
+from screening.regions import MEANINGS, RUN, Record, note_failure, read_region, write_region
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every unit of one run has in common; small, for it travels with each task."""
+
+    plate: str
+    classifier: str
+    weights_sha256: str
+    device: str
+    stride: int
+    batch: int | None
+    vote: Vote
+    folder: str
+    settings: str
+    uncertain_below: float  # 0 where the classifier has no threshold of doubt
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A field of a well over a run of timepoints.
+
+    `inputs` has what each timepoint's numbers depend on, `medium` the medium's index (NaN: never converted),
+    `kept` the timepoints whose numbers stand already.
+    """
+
+    well: str
+    field: int
+    run: int
+    inputs: tuple[str, ...]
+    medium: tuple[float, ...]
+    kept: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Well, field and number of the run."""
+        return self.well, self.field, self.run
+
+    @property
+    def timepoints(self) -> range:
+        """Timepoints of the run that the plate has."""
+        return range(self.run * RUN, self.run * RUN + len(self.inputs))
+
+    def __str__(self) -> str:
+        return f"{self.well} field {self.field}"
+
+
+@dataclass
+class Done:
+    """What a worker tells about a task: how long it took, and which timepoints failed."""
+
+    frames: int = 0
+    failures: list[str] = field(default_factory=list)
+    worked_s: float = 0.0
+    writing_s: float = 0.0
+    timing: dict[str, float] = field(default_factory=dict)
+    peak_bytes: int = 0
+    host: str = ""
+
+
+@dataclass
+class _Found:
+    """A unit's numbers as they come in."""
+
+    values: dict[str, NDArray[np.float32]]
+    status: dict[int, int]
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+def classify_units(job: Job, units: Sequence[Unit]) -> Done:
+    """Classify the units of one task on this worker.
+
+    A timepoint whose projection cannot be read fails for itself; the others of its unit are kept.
+
+    Raises
+    ------
+    ClassifierError, SettingsError
+        What no field can be blamed for.
+    """
+    started = time.perf_counter()
+    done = Done(host=socket.gethostname())
+    try:
+        _classify(job, units, done)
+    except (ClassifierError, SettingsError):
+        raise
+    except (TomoscreenError, OSError) as error:
+        if len(units) == 1:
+            done.failures.append(f"{units[0]}: {error}")
+            note_failure(Path(job.folder), units[0].place, str(error))
+        else:  # one field must not cost its neighbours: each for itself
+            done = _each_alone(job, units)
+    done.worked_s = time.perf_counter() - started
+    done.peak_bytes = peak_memory()
+    return done
+
+
+def _each_alone(job: Job, units: Sequence[Unit]) -> Done:
+    from models.timing import Timing
+
+    total, timing = Done(host=socket.gethostname()), Timing()
+    for unit in units:
+        part = classify_units(job, [unit])
+        total.frames += part.frames
+        total.failures += part.failures
+        total.writing_s += part.writing_s
+        if part.timing:
+            timing.add(Timing(**part.timing))  # type: ignore[arg-type]
+    total.timing = timing.as_dict()
+    return total
+
+
+def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
+    from models.inference import cached_classifier, classify_fields
+    from models.timing import Timing
+
+    plate = open_plate(Path(job.plate))
+    classifier = cached_classifier(Path(job.classifier), device=job.device)
+    if classifier.card.weights_sha256 != job.weights_sha256:
+        raise ClassifierError(
+            f"The classifier {job.classifier} was changed while the run was going: its weights are no longer "
+            f"{job.weights_sha256[:12]}. Start the run again."
+        )
+    volumes = classifier.card.planes is not None
+    asked: deque[tuple[int, int]] = deque()
+    found: dict[int, _Found] = {}
+    threshold = math.inf if classifier.outliers is None else float(classifier.outliers.threshold)
+
+    def images() -> Iterator[tuple[NDArray[np.uint16], Any, float]]:
+        # runs in the engine's reading thread, ahead of the answers
+        for number, unit in enumerate(units):
+            found[number] = _Found({}, {})
+            for timepoint, medium in zip(unit.timepoints, unit.medium, strict=True):
+                if timepoint in unit.kept:
+                    continue
+                try:
+                    # a field without a known medium was never converted, or its file is gone: what lies there
+                    # is not its own
+                    if not math.isfinite(medium) or not plate.has_field(
+                        unit.well, field=unit.field, timepoint=timepoint
+                    ):
+                        found[number].status[timepoint] = MISSING
+                        continue
+                    read = plate.volume if volumes else plate.projection
+                    counts = read(unit.well, field=unit.field, timepoint=timepoint)
+                except (TomoscreenError, OSError) as error:
+                    found[number].failures[timepoint] = str(error)
+                    continue
+                asked.append((number, timepoint))
+                yield counts, plate.voxel_um if volumes else plate.voxel_um[1:], medium
+
+    def finish(number: int) -> None:
+        begun = time.perf_counter()
+        _write(job, units[number], found.pop(number), threshold=threshold, done=done)
+        done.writing_s += time.perf_counter() - begun
+
+    timing, current = Timing(), 0
+    for answer in classify_fields(classifier, images(), stride=job.stride, batch=job.batch, timing=timing):
+        number, timepoint = asked.popleft()
+        while current < number:
+            finish(current)
+            current += 1
+        begun = time.perf_counter()
+        unit, mine = units[number], found[number]
+        for name in MEANINGS:
+            value = getattr(answer, name)
+            if name not in mine.values:
+                mine.values[name] = np.full((len(unit.inputs), *value.shape), np.nan, np.float32)
+            mine.values[name][timepoint - unit.run * RUN] = value
+        mine.status[timepoint] = DONE
+        classes = class_map(
+            answer.probability,
+            shape=plate.shape_zyx[1:],
+            voxel_um=plate.voxel_um[1:],
+            stride=job.stride,
+            vote=job.vote,
+        )
+        plate.write_classes(unit.well, field=unit.field, timepoint=timepoint, classes=classes)
+        done.writing_s += time.perf_counter() - begun
+    for number in range(current, len(units)):
+        finish(number)
+    done.timing = timing.as_dict()
+
+
+def _write(job: Job, unit: Unit, found: _Found, *, threshold: float, done: Done) -> None:
+    """Write a unit's region and record; timepoints that failed are left out of the record and done again."""
+    folder = Path(job.folder)
+    first = unit.run * RUN
+    stored = read_region(folder, unit.place, timepoints=len(unit.inputs)) if unit.kept else {}
+    if not found.values:  # nothing new to show: all missing, failed or kept
+        found.values = stored or _empty(folder, unit)
+    for timepoint in unit.kept:
+        found.status[timepoint] = DONE
+        for name, value in found.values.items():
+            value[timepoint - first] = stored[name][timepoint - first]
+    largest = found.values["probability"].max(axis=-1)
+    called, scored = np.isfinite(largest), np.isfinite(found.values["outlier"])
+    record = Record(
+        classifier=job.weights_sha256,
+        settings=job.settings,
+        inputs={timepoint: unit.inputs[timepoint - first] for timepoint in found.status},
+        status=found.status,
+        called=int(called.sum()),
+        uncertain=int((largest[called] < job.uncertain_below).sum()),
+        scored=int(scored.sum()),
+        unlike=int((found.values["outlier"][scored] > threshold).sum()),
+    )
+    write_region(folder, unit.place, found.values, record)
+    done.frames += len(found.status) - len(unit.kept)
+    done.failures += [f"{unit} timepoint {timepoint}: {why}" for timepoint, why in found.failures.items()]
+    note_failure(folder, unit.place, "\n".join(found.failures.values()))
+
+
+def _empty(folder: Path, unit: Unit) -> dict[str, NDArray[np.float32]]:
+    import zarr
+
+    arrays: dict[str, Any] = {name: zarr.open_array(folder / "work.zarr" / name, mode="r") for name in MEANINGS}
+    return {name: np.full((len(unit.inputs), *array.shape[3:]), np.nan, np.float32) for name, array in arrays.items()}
+
+
+def describe_input(plate: Plate, well: str, *, field: int, timepoint: int, volumes: bool) -> list[Any]:
+    """What stands for the content of a field at a timepoint: its files with their sizes and times."""
+    files: list[Any] = []
+    for file in plate.field_files(well, field=field, timepoint=timepoint):
+        if (plate.mip_path in file.parents) != volumes and file.exists():
+            stat = file.stat()
+            inside = file.is_relative_to(plate.path.parent)
+            name = file.relative_to(plate.path.parent).as_posix() if inside else file.name
+            files.append([name, stat.st_size, stat.st_mtime_ns])
+    return files
+
+
+def peak_memory() -> int:
+    """Most memory that this process has held, in bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
