@@ -10,7 +10,7 @@ import typer
 from plates.errors import SettingsError, TomoscreenError, UnfinishedError
 from plates.files import location
 from screening.classifier_commands import adapt, annotate, compare, evaluate, models_app, train
-from screening.options import PlatePath, Scheduler, Workers, numbers, workers_from
+from screening.options import PlatePath, Scheduler, Workers, numbers, plate_on_disk, workers_from
 
 TRANSIENT = 75  # storage failed: try again when it is mended
 INTERRUPTED = 130  # what typer leaves with after Ctrl-C
@@ -288,6 +288,47 @@ def classify(
         typer.echo(f"Projections of {stored[0]:.4g} x {stored[1]:.4g} um per pixel were resampled to {wanted:g} um.")
     if attributes.get("outlier_flagged"):
         typer.echo(f"warning: {attributes['outlier_text']}")
+
+
+@app.command()
+def bench(
+    plate: Annotated[
+        Path | None, typer.Argument(parser=plate_on_disk, help="A converted plate to take fields from.")
+    ] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="Folder of the classifier; by default the shipped demonstration.")
+    ] = None,
+    stride: Annotated[int, typer.Option(min=16, max=160, help="Distance of windows, px of 0.16 um.")] = 160,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    wells: Annotated[int, typer.Option(min=1, help="Of the plate whose time is to be told.")] = 384,
+    fields: Annotated[int, typer.Option(min=1, help="Of each well.")] = 4,
+    timepoints: Annotated[int, typer.Option(min=1, help="Of each field.")] = 24,
+    seconds: Annotated[float, typer.Option(min=1, help="About how long to measure.")] = 15,
+    workers: Workers = "auto",
+    scheduler: Scheduler = "",
+) -> None:
+    """Time a classifier on this machine, and tell how long a plate would take.
+
+    Example: tomoscreen bench --wells 96 --fields 9 --timepoints 12
+    """
+    from screening.bench import measure
+    from screening.cluster import cluster
+    from screening.settings import ClassifierSettings, ClassifySettings
+    from screening.terminal import Bars
+
+    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
+        speed = measure(
+            classifier or ClassifierSettings().folder,
+            plate=plate,
+            stride=stride,
+            batch=ClassifySettings().batch,
+            device=device,
+            client=client,
+            seconds=seconds,
+            progress=bars,
+        )
+    for line in speed.lines(wells=wells, fields=fields, timepoints=timepoints):
+        typer.echo(line)
 
 
 @app.command()

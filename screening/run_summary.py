@@ -32,8 +32,8 @@ class RunSummary:
         Seconds from start to end, and inside tasks, summed over workers.
     timing
         `models.timing.Timing` summed over workers.
-    writing_s
-        Seconds in which probabilities and maps were written.
+    writing_s, loading_s
+        Seconds in which probabilities and maps were written, and the classifier was loaded.
     peak_bytes
         Most memory of a single worker.
     """
@@ -49,6 +49,7 @@ class RunSummary:
     wall_s: float = 0.0
     worked_s: float = 0.0
     writing_s: float = 0.0
+    loading_s: float = 0.0
     timing: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     hosts: set[str] = field(default_factory=set)
@@ -61,6 +62,7 @@ class RunSummary:
         self.failures += task.failures
         self.worked_s += task.worked_s
         self.writing_s += task.writing_s
+        self.loading_s += task.loading_s
         self.peak_bytes = max(self.peak_bytes, task.peak_bytes)
         self.hosts |= {task.host} - {""}
         if task.timing:
@@ -75,8 +77,12 @@ class RunSummary:
 
     @property
     def efficiency(self) -> float:
-        """Share of the workers' time in which the network computed; NaN where nothing was done."""
-        return self.timing["computing_s"] / self.worked_s if self.timing and self.worked_s else float("nan")
+        """Share of the workers' time, once they had the classifier, in which the network computed.
+
+        NaN where nothing was done.
+        """
+        working = self.worked_s - self.loading_s
+        return self.timing["computing_s"] / working if self.timing and working > 0 else float("nan")
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
@@ -105,6 +111,7 @@ class RunSummary:
             "preparing": self.timing["preparing_s"],
             "waiting for images": self.timing["waiting_s"],
             "writing": self.writing_s,
+            "loading the classifier": self.loading_s,
         }
         parts["other"] = max(0.0, self.worked_s - sum(parts.values()))
         shown = ", ".join(f"{name} {seconds / self.worked_s:.0%}" for name, seconds in parts.items())

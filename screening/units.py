@@ -72,6 +72,7 @@ class Done:
     frames: int = 0
     failures: list[str] = field(default_factory=list)
     worked_s: float = 0.0
+    loading_s: float = 0.0
     writing_s: float = 0.0
     timing: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
@@ -123,6 +124,7 @@ def _each_alone(job: Job, units: Sequence[Unit]) -> Done:
         total.frames += part.frames
         total.failures += part.failures
         total.writing_s += part.writing_s
+        total.loading_s += part.loading_s
         if part.timing:
             timing.add(Timing(**part.timing))  # type: ignore[arg-type]
     total.timing = timing.as_dict()
@@ -130,11 +132,13 @@ def _each_alone(job: Job, units: Sequence[Unit]) -> Done:
 
 
 def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
+    begun = time.perf_counter()
     from models.inference import cached_classifier, classify_fields
     from models.timing import Timing
 
     plate = open_plate(Path(job.plate))
     classifier = cached_classifier(Path(job.classifier), device=job.device)
+    done.loading_s = time.perf_counter() - begun  # of the library too, in a worker's first task
     if classifier.card.weights_sha256 != job.weights_sha256:
         raise ClassifierError(
             f"The classifier {job.classifier} was changed while the run was going: its weights are no longer "
