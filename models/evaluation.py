@@ -18,6 +18,7 @@ from plates.states import STATES
 from .abstention import abstention, choose_uncertain, risk_coverage
 from .calibration import brier_score, expected_calibration_error, negative_log_likelihood, reliability
 from .classifier import Card, Classifier
+from .counted_errors import measure
 from .datasets import Patches, by_split, require_kind
 from .outliers import judge_outliers
 from .prediction import predict_both
@@ -216,10 +217,12 @@ def evaluate(
     -------
     scores
         `accuracy` with its interval and `balanced_accuracy`, each state's recall, precision, F1 and AUC
-        as plain numbers, `confusion`, `ece`, `nll` and `brier`.
+        as plain numbers, `confusion`, `ece`, `nll` and `brier`; `effective`, `prior` and `scores` of
+        `counted_errors.measure`.
     """
     p, y = np.asarray(probability, dtype=float), np.asarray(truth, dtype=np.int64)
     full = score(p, y, groups=groups, states=states, seed=seed)
+    counted = measure(p, y, groups=groups)
     per_state = ("recall", "precision", "f1", "auc")
     return {
         "patches": full["patches"],
@@ -233,6 +236,7 @@ def evaluate(
         "ece": expected_calibration_error(p, y),
         "nll": negative_log_likelihood(p, y),
         "brier": brier_score(p, y),
+        **{name: counted[name] for name in ("effective", "prior", "scores")},
     }
 
 

@@ -6,11 +6,22 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from plates.ingest.tables import DONE
 from plates.layout.roles import is_masked
 from plates.states import DEAD, STATES
 
-ASSUMED_DISPERSION = 0.05  # between-field correlation where a plate cannot tell its own (one field per well)
-FEWEST_FREEDOM = 4  # differences between fields below which the plate cannot tell either
+from .correction import correct
+from .counting import Counted, count_patches
+from .denominators import of_seeded
+from .quantification import ASSUMED_DISPERSION, FEWEST_FREEDOM
+
+OVER_TIME, OVER_STATE = ("well", "timepoint"), ("well", "timepoint", "state")
+WHOLE = ("count", "patches", "fields_used", "fields_imaged")
+TREATED_RESPONSE = (
+    "score, not a prevalence: probability of live-treated as a share of that of both live states. They are one "
+    "state seen with and without treatment; how often untreated cells are called treated differs between plates, "
+    "so compare with the vehicle wells of the same plate"
+)
 
 
 def aggregate(
@@ -33,6 +44,9 @@ def aggregate(
     for N_eff, with Student's t for the degrees of freedom behind phi. It stays within [0, 1] and is not
     empty at 0 or 1.
 
+    These fractions hold the classifier's errors, and their intervals do not know of them. What they would be
+    without stands beside them under names of its own (see `correction.correct`).
+
     Parameters
     ----------
     probabilities
@@ -51,11 +65,13 @@ def aggregate(
     -------
     Dataset
         Group `fractions`. (well, timepoint, state): `fraction`, `fraction_low`, `fraction_high`, `count`
-        (votes of single patches); (well, timepoint): `death` (sum of the three pathways) with `death_low`,
-        `death_high`, `patches`, `fields_used`, `confluency`; `dispersion` (readout: death, then states).
-        NaN where no patch has cells.
+        (votes of single patches) and `voted`, their share; (well, timepoint): `death` (sum of the three pathways)
+        with `death_low`, `death_high`; `live`, the rest, likewise; `treated_response`, `patches`, `fields_used`
+        (fields with cells), `fields_imaged`, `confluency`, `foreground` (um2); `dispersion` (readout: death, then
+        states); and what `denominators.of_seeded` and `correction.correct` add. NaN where no patch has cells.
     """
-    totals, patches, votes = _per_field(probabilities)
+    counted = count_patches(probabilities)
+    totals, patches = counted.totals, counted.patches
     readouts = np.concatenate([totals[..., : len(DEAD)].sum(axis=-1, keepdims=True), totals], axis=-1)
     masked = set(layout.well.values[is_masked(layout)])
     used = np.array([well not in masked for well in probabilities.well.values], dtype=bool)
@@ -74,20 +90,68 @@ def aggregate(
     crowd = np.divide((patches**2).sum(axis=1), number, out=np.ones(number.shape), where=number > 0)
     effective = number[..., None] / (1 + (crowd[..., None] - 1) * phi)
     low, high = _wilson(mean, effective, quantile)
+    corrected = correct(probabilities, layout, counted, level=level)
+    result = _dataset(probabilities, counted, mean, low, high).assign({"dispersion": ("readout", phi)})
+    result.attrs = {
+        "level": level,
+        "interval": "Wilson, effective number of patches, dispersion of fields pooled over the plate",
+        "dispersion_source": "plate" if pooled else "assumed: too few wells with two or more fields",
+        "dispersion_freedom": freedom,
+        "denominator": "fraction, death, live: of the patches with cells at that time; dead cells detach and are "
+        "in none of them. *_of_seeded: of the patches that wells of the same vehicle hold at that time",
+        **corrected.attrs,
+    }
+    result = result.merge(corrected, combine_attrs="override").reindex(well=layout.well.values.astype(object))
+    for name in WHOLE:  # wells that were never classified hold none
+        result[name] = result[name].fillna(0).astype(np.int64)
+    flags = corrected.correction_status.attrs
+    result["correction_status"] = (
+        result.correction_status.fillna(flags["flag_values"][1]).astype(np.int8).assign_attrs(flags)
+    )
+    if fields is not None:
+        result["confluency"] = fields.confluency.mean("field").reindex(well=result.well, timepoint=result.timepoint)
+    else:
+        result["confluency"] = xr.full_like(result.death, np.nan)
+    result = result.merge(of_seeded(result, layout))
+    return result.assign_coords({name: ("well", layout[name].values) for name in layout.variables if name != "well"})
 
-    over_time, over_state = ("well", "timepoint"), ("well", "timepoint", "state")
-    result = xr.Dataset(
+
+def _dataset(
+    probabilities: xr.Dataset, counted: Counted, mean: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> xr.Dataset:
+    """Means and their ends, (well, timepoint, readout), under their names, and what was counted."""
+    patches, votes = counted.patches, counted.votes.sum(axis=(1, 4))
+    number = patches.sum(axis=1)
+    share = np.divide(votes, number[..., None], out=np.full(votes.shape, np.nan), where=number[..., None] > 0)
+    live = mean[..., 1 + len(DEAD) :].sum(axis=-1)
+    treated = np.divide(mean[..., -1], live, out=np.full(live.shape, np.nan), where=live > 0)
+    stride_um = probabilities.attrs.get("stride_px", np.nan) * probabilities.attrs.get("um_per_px", np.nan)
+    if "status" in probabilities:
+        done = probabilities.status.transpose("well", "field", "timepoint").values == DONE
+    else:
+        done = patches > 0
+    return xr.Dataset(
         {
-            "fraction": (over_state, mean[..., 1:]),
-            "fraction_low": (over_state, low[..., 1:]),
-            "fraction_high": (over_state, high[..., 1:]),
-            "count": (over_state, votes.sum(axis=1)),
-            "death": (over_time, mean[..., 0]),
-            "death_low": (over_time, low[..., 0]),
-            "death_high": (over_time, high[..., 0]),
-            "patches": (over_time, number),
-            "fields_used": (over_time, (patches > 0).sum(axis=1)),
-            "dispersion": ("readout", phi),
+            "fraction": (OVER_STATE, mean[..., 1:]),
+            "fraction_low": (OVER_STATE, low[..., 1:]),
+            "fraction_high": (OVER_STATE, high[..., 1:]),
+            "count": (OVER_STATE, votes),
+            "voted": (OVER_STATE, share),
+            "death": (OVER_TIME, mean[..., 0]),
+            "death_low": (OVER_TIME, low[..., 0]),
+            "death_high": (OVER_TIME, high[..., 0]),
+            "live": (OVER_TIME, 1 - mean[..., 0]),
+            "live_low": (OVER_TIME, 1 - high[..., 0]),
+            "live_high": (OVER_TIME, 1 - low[..., 0]),
+            "treated_response": (OVER_TIME, treated, {"units": "1", "long_name": TREATED_RESPONSE}),
+            "patches": (OVER_TIME, number),
+            "fields_used": (OVER_TIME, (patches > 0).sum(axis=1)),
+            "fields_imaged": (OVER_TIME, done.sum(axis=1)),
+            "foreground": (
+                OVER_TIME,
+                counted.foreground * stride_um**2,
+                {"units": "um2", "long_name": "area covered by cells, over all fields"},
+            ),
         },
         coords={
             "well": probabilities.well.values.astype(object),
@@ -96,40 +160,7 @@ def aggregate(
             "readout": ["death", *STATES],
             "hours": ("timepoint", probabilities.hours.values),
         },
-        attrs={
-            "level": level,
-            "interval": "Wilson, effective number of patches, dispersion of fields pooled over the plate",
-            "dispersion_source": "plate" if pooled else "assumed: too few wells with two or more fields",
-            "dispersion_freedom": freedom,
-        },
-    ).reindex(well=layout.well.values.astype(object))
-    for name in ("count", "patches", "fields_used"):  # wells that were never classified hold none
-        result[name] = result[name].fillna(0).astype(np.int64)
-    if fields is not None:
-        result["confluency"] = fields.confluency.mean("field").reindex(well=result.well, timepoint=result.timepoint)
-    else:
-        result["confluency"] = xr.full_like(result.death, np.nan)
-    return result.assign_coords({name: ("well", layout[name].values) for name in layout.variables if name != "well"})
-
-
-def _per_field(probabilities: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sum of probabilities (well, field, timepoint, state), number of patches, and votes per state."""
-    dims = ("well", "field", "timepoint", "py", "px", "state")
-    values = probabilities.probability.transpose(*dims).sel(state=list(STATES)).values
-    wells, fields, timepoints = values.shape[:3]
-    totals = np.zeros((wells, fields, timepoints, len(STATES)))
-    votes = np.zeros_like(totals, dtype=np.int64)
-    patches = np.zeros((wells, fields, timepoints), dtype=np.int64)
-    for well in range(wells):  # one well at a time: a plate's patches are a few hundred megabytes
-        one = values[well].reshape(fields, timepoints, -1, len(STATES))
-        counted = np.isfinite(one).all(axis=-1)
-        filled = np.where(counted[..., None], one, 0)
-        totals[well] = filled.sum(axis=2, dtype=float)
-        patches[well] = counted.sum(axis=2)
-        winner = np.where(counted, filled.argmax(axis=-1), -1)
-        for state in range(len(STATES)):
-            votes[well, ..., state] = (winner == state).sum(axis=2)
-    return totals, patches, votes
+    )
 
 
 def _dispersion(readouts: np.ndarray, patches: np.ndarray) -> tuple[np.ndarray, int]:
