@@ -7,9 +7,11 @@ import pytest
 import xarray as xr
 
 from plates.states import DEAD
-from screening.analysis.normalization import normalize
+from screening.analysis.normalization import READOUTS, normalize
+from screening.analysis.scales import npi, percent_of_vehicle, z_score
 
 from .by_hand import fractions_of
+from .planted import planted_plate
 
 
 def test_controls_come_out_at_0_and_100_percent() -> None:
@@ -111,3 +113,90 @@ def test_the_vehicle_of_the_plate_is_the_one_with_most_control_wells() -> None:
     result = normalize(plate.isel(well=~fewer))
     ethanol = (control == "negative") & (vehicle == "ethanol")
     np.testing.assert_allclose(result.vehicle_death, np.median(plate.death.values[ethanol], axis=0))
+
+
+def test_scales_are_their_formulas() -> None:
+    values, vehicle = np.array([0.1, 0.5, 0.9]), np.array([0.08, 0.1, 0.12, 0.1])
+    np.testing.assert_allclose(percent_of_vehicle(values, np.array(0.1)), [100, 500, 900])
+    np.testing.assert_allclose(npi(values, np.array(0.1), np.array(0.9)), [0, 50, 100])
+    np.testing.assert_allclose(z_score(values, vehicle), (values - 0.1) / vehicle.std(ddof=1))
+    np.testing.assert_allclose(z_score(values, vehicle, robust=True), (values - 0.1) / (1.4826 * 0.01))
+    for hostile in (np.zeros(4), np.full(4, np.nan), np.array([np.inf] * 4), np.array([])):
+        assert np.isnan(z_score(values, hostile)).all()
+    assert np.isnan(npi(values, np.array(0.5), np.array(0.5))).all()
+    assert np.isnan(percent_of_vehicle(values, np.array(0.0))).all()
+
+
+def test_controls_lie_at_0_and_100_in_every_readout_against_their_own_inducers() -> None:
+    plate = fractions_of({"kills": {"apoptosis": (1.0, 1.5, 0.9)}}, seed=10)
+    last = normalize(plate).isel(timepoint=-1)
+    for pathway in DEAD:
+        npi_of = last.npi.sel(readout=pathway).values
+        assert np.median(npi_of[plate.control.values == "negative"]) == pytest.approx(0, abs=1e-9)
+        assert np.median(npi_of[plate.inducer.values == pathway]) == pytest.approx(100, abs=1e-9)
+    np.testing.assert_allclose(last.npi.sel(readout="death"), last.death_percent)
+    negative = last.robust_z.sel(readout="death").values[plate.control.values == "negative"]
+    assert (np.median(negative), np.median(np.abs(negative))) == pytest.approx((0, 1 / 1.4826))
+    assert list(last.readout.values) == list(READOUTS)
+
+
+def test_a_gradient_is_corrected_towards_the_truth_and_nothing_is_lost() -> None:
+    plate = planted_plate(gradient=0.3, vehicle=48, seed=11)
+    result = normalize(plate).isel(timepoint=0)
+    treated = plate.control.values == "none"
+    truth = (plate.true_death.values - 0.04) / 0.96
+    before, after = (
+        np.abs(values.values - truth)[treated].mean() for values in (result.death_excess, result.corrected_death_excess)
+    )
+    assert result.attrs["correction_applied"] == 1
+    assert "Corrected for place: vehicle wells show an effect of place" in result.attrs["correction"]
+    assert after < 0.75 * before
+    np.testing.assert_array_equal(result.death, plate.death[:, 0])
+    by_mean = normalize(plate, center="mean").isel(timepoint=0)
+    pathways = by_mean.corrected_excess.sel(state=list(DEAD)).sum("state")
+    np.testing.assert_allclose(pathways, by_mean.corrected_death_excess, atol=1e-9)
+    np.testing.assert_allclose(by_mean.corrected_fraction.sum("state"), 1, atol=1e-9)
+
+
+def test_an_even_plate_is_not_corrected_and_says_why() -> None:
+    plate = planted_plate(seed=12)
+    result = normalize(plate)
+    assert result.attrs["correction_applied"] == 0
+    assert result.attrs["correction"].startswith("Not corrected for place: vehicle wells show no effect of place")
+    np.testing.assert_array_equal(result.corrected_death, result.death)
+    np.testing.assert_array_equal(result.corrected_excess, result.excess)
+    few = normalize(fractions_of({"kills": {}}, vehicle=8, seed=12))
+    assert "16 are the least" in few.attrs["correction"]
+
+
+def test_b_scores_are_there_for_one_dose_and_refused_for_dose_response() -> None:
+    plate = planted_plate(active=0.0, seed=13)
+    refused = normalize(plate)
+    assert refused.b_score.isnull().all()
+    assert "more than 2 doses" in refused.attrs["b_score_refused"]
+    names = np.where(
+        plate.control.values == "none", [f"c{k}" for k in range(plate.sizes["well"])], plate.compound.values
+    )
+    single = normalize(plate.assign_coords(compound=("well", names.astype(object))))
+    assert single.attrs["b_score_refused"] == ""
+    assert single.b_score.notnull().all()
+
+
+@pytest.mark.parametrize("filled", [np.nan, np.inf, 0.0, 1.0])
+def test_a_plate_of_nothing_or_of_one_value_is_normalised_without_warnings(filled: float) -> None:
+    plate = planted_plate(seed=14)
+    hostile = plate.assign(death=xr.full_like(plate.death, filled), fraction=xr.full_like(plate.fraction, filled))
+    result = normalize(hostile)
+    assert result.death_percent.isnull().all()
+    assert result.robust_z.isnull().all()
+    for name in (
+        "death_excess",
+        "excess",
+        "npi",
+        "percent_of_vehicle",
+        "z",
+        "corrected_excess",
+        "corrected_death_percent",
+    ):
+        assert not np.isinf(result[name]).any()
+    assert normalize(plate.isel(well=slice(0, 0))).sizes["well"] == 0

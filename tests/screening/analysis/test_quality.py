@@ -10,9 +10,14 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from screening.analysis.quality import FLAGS, Rule, assess, signal_to_background, ssmd, z_prime
+from plates.results import read_result, write_result
+from screening.analysis.control_statistics import signal_to_background, ssmd, z_prime
+from screening.analysis.normalization import normalize
+from screening.analysis.plate_controls import READOUTS
+from screening.analysis.quality import FLAGS, Rule, assess, assess_plate
 
 from .by_hand import fractions_of
+from .planted import fields_at, laid_wrongly, planted_plate
 
 KCVIAB = Path(__file__).parents[4] / "shared" / "data" / "kcviab"
 COMPOUNDS = {"kills": {"apoptosis": (1.0, 1.5, 0.9)}}
@@ -177,3 +182,119 @@ def test_of_two_vehicles_the_one_with_more_control_wells_judges_the_plate() -> N
     judged = assess(mixed, draws=50).sel(readout="death")
     xr.testing.assert_identical(judged.z_prime, assess(without, draws=50).sel(readout="death").z_prime)
     assert int(judged.n_negative[-1]) == 10
+
+
+def test_every_vehicle_is_compared_with_its_own_positive_controls_where_it_has_some() -> None:
+    plate = fractions_of(COMPOUNDS, vehicle=16, seed=23)
+    control = plate.control.values
+    vehicle = np.full(plate.sizes["well"], "DMSO", dtype=object)
+    vehicle[np.flatnonzero(control == "negative")[:6]] = "ethanol"
+    vehicle[np.flatnonzero(control == "positive")[::2]] = "ethanol"
+    groups = assess_plate(plate.assign_coords(vehicle=("well", vehicle)), draws=50)
+    found = groups["vehicle_quality"]
+    assert dict(zip(found.vehicle.values, found.n_negative.sel(readout="death")[:, -1].values, strict=True)) == {
+        "dmso": 10,
+        "ethanol": 6,
+    }
+    assert list(found.n_positive.sel(readout="death")[:, -1]) == [6, 6]
+    assert found.matched.all()
+    ours = found.sel(vehicle="ethanol", readout="necrosis").isel(timepoint=-1)
+    death = plate.fraction.sel(state="necrosis").isel(timepoint=-1).values
+    own = vehicle == "ethanol"
+    inducer = plate.inducer.values == "necrosis"
+    assert float(ours.z_prime) == pytest.approx(z_prime(death[own & inducer], death[own & (control == "negative")]))
+    xr.testing.assert_identical(
+        groups["quality"].n_negative.sel(readout="death"),
+        found.n_negative.sel(vehicle="dmso", readout="death", drop=True).assign_coords(readout="death"),
+    )
+
+
+def test_positive_controls_without_a_vehicle_stand_in_for_all_and_it_is_said() -> None:
+    plate = fractions_of(COMPOUNDS, seed=24)
+    vehicle = np.where(plate.control.values == "positive", "", "DMSO").astype(object)
+    groups = assess_plate(plate.assign_coords(vehicle=("well", vehicle)), draws=50)
+    assert not groups["vehicle_quality"].matched.any()
+    np.testing.assert_array_equal(
+        groups["vehicle_quality"].robust_z_prime.sel(vehicle="dmso"), groups["quality"].robust_z_prime
+    )
+
+
+@pytest.mark.parametrize(
+    ("faulty", "verdict", "words"),
+    [
+        (lambda: planted_plate(edge=0.2, seed=1), "REVIEW", "edge"),
+        (lambda: planted_plate(gradient=0.2, seed=1), "REVIEW", "place of replicates"),
+        (lambda: planted_plate(drift=0.2, seed=1), "REVIEW", "imaged later"),
+        (lambda: planted_plate(contaminated=8, seed=1), "REVIEW", "do not look like their kind"),
+        (lambda: laid_wrongly(planted_plate(seed=1), "turned"), "FAIL", "better turned by 180 degrees"),
+        (lambda: laid_wrongly(planted_plate(seed=1), "columns 3 15"), "REVIEW", "columns 4 and 16 exchanged"),
+    ],
+)
+def test_each_planted_fault_reaches_the_verdict(faulty: object, verdict: str, words: str) -> None:
+    plate = faulty()  # type: ignore[operator]
+    quality = assess(plate, fields_at(plate), draws=20)
+    assert quality.attrs["verdict"] == verdict
+    assert any(words in reason for reason in json.loads(quality.attrs["reasons"]))
+
+
+def test_a_clean_plate_passes_with_all_of_its_groups() -> None:
+    plate = planted_plate(seed=1)
+    groups = assess_plate(plate, fields_at(plate), draws=20)
+    assert groups["quality"].attrs["verdict"] == "PASS"
+    assert set(groups) == {"quality", "vehicle_quality", "spatial", "drift", "layout_check", "field_quality"}
+    assert list(groups["spatial"].readout.values) == list(READOUTS)
+    assert np.isfinite(groups["spatial"].p.sel(readout="death")).all()
+    assert np.isfinite(groups["drift"].p.sel(quantity="focus")).all()
+
+
+def test_a_rule_that_tolerates_turned_plates_only_asks_for_review() -> None:
+    plate = laid_wrongly(planted_plate(layout="columns", seed=2), "turned")
+    assert assess(plate, draws=20).attrs["verdict"] == "FAIL"
+    assert assess(plate, draws=20, rule=Rule(turned="REVIEW")).attrs["verdict"] == "REVIEW"
+
+
+def test_a_plate_unlike_the_training_and_fields_to_leave_out_ask_for_review() -> None:
+    plate = planted_plate(seed=3)
+    fields = fields_at(plate)
+    attrs = {"outlier_flagged": 1, "outlier_text": "31.0% of the patches lie further from the training data."}
+    dims = ("well", "field", "timepoint", "py", "px", "state")
+    shape = (*fields.status.shape, 2, 2, 5)
+    coords = {name: fields[name].values for name in dims[:3]}
+    probabilities = xr.Dataset({"probability": (dims, np.full(shape, 0.2))}, coords=coords, attrs=attrs)
+    unlike = assess(plate, fields, probabilities=probabilities, draws=20)
+    assert unlike.attrs["verdict"] == "REVIEW"
+    assert "31.0% of the patches" in unlike.attrs["reasons"]
+    wet = fields.assign(medium_index=fields.medium_index + 0.01 * (fields.field == 2))
+    assert "25% of the fields are proposed to be left out" in assess(plate, wet, draws=20).attrs["reasons"]
+
+
+@pytest.mark.parametrize("filled", [np.nan, np.inf, 0.0, 1.0, 0.3])
+def test_a_plate_of_nothing_or_of_one_value_is_for_review_without_numbers_or_warnings(filled: float) -> None:
+    plate = planted_plate(seed=4)
+    hostile = plate.assign(death=xr.full_like(plate.death, filled), fraction=xr.full_like(plate.fraction, filled))
+    quality = assess(hostile, fields_at(plate), draws=20)
+    assert quality.attrs["verdict"] == "REVIEW"
+    assert quality.robust_z_prime.isnull().all()
+    assert all("not computable" in reason for reason in quality.reason.values.ravel())
+    assert not any(np.isinf(quality[name]).any() for name in quality.data_vars if quality[name].dtype.kind == "f")
+
+
+def test_one_control_well_of_each_kind_or_no_well_at_all_gives_reasons() -> None:
+    plate = fractions_of(COMPOUNDS, vehicle=1, inducers=1, seed=5)
+    lonely = assess(plate, draws=20)
+    assert lonely.attrs["verdict"] == "REVIEW"
+    assert "1 negative control wells with cells" in lonely.attrs["reasons"]
+    empty = assess(plate.isel(well=slice(0, 0)), draws=20)
+    assert empty.attrs["verdict"] == "REVIEW"
+
+
+@pytest.mark.parametrize("hostile", [False, True])
+def test_every_group_is_stored_and_read_back_as_it_was(tmp_path: Path, hostile: bool) -> None:
+    plate = fractions_of(COMPOUNDS, vehicle=1, seed=6) if hostile else planted_plate(seed=5)
+    groups = assess_plate(plate, None if hostile else fields_at(plate), draws=20)
+    for name, dataset in {**groups, "normalized": normalize(plate)}.items():
+        write_result(tmp_path / "P001.zarr", name, dataset, provenance={})
+        stored = read_result(tmp_path / "P001.zarr", name)
+        del stored.attrs["provenance"]
+        xr.testing.assert_equal(stored, dataset)
+        assert set(stored.attrs) == set(dataset.attrs)
