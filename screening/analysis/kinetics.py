@@ -50,8 +50,8 @@ def half_times(
     """
     pooled = wells.pool_wells(plates)
     names = wells.compounds(pooled)
-    hours, courses = _on_one_clock(pooled)
-    groups = _groups(pooled, names, complete=np.isfinite(courses).all(axis=1))
+    hours, courses = on_one_clock(pooled)
+    groups = groups_of_wells(pooled, names, complete=np.isfinite(courses).all(axis=1))
     means = {key: courses[members].mean(axis=0) for key, members in groups.items()}
     residuals = _residuals(courses, groups, means, minimum_effect)
     rng = np.random.default_rng(seed)
@@ -101,10 +101,10 @@ def crossings(hours: np.ndarray, courses: np.ndarray) -> np.ndarray:
     return np.where(courses[:, -1] > 0, crossing, np.nan)
 
 
-def _on_one_clock(pooled: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Hours of all plates, and excess death (index, hour); NaN outside a plate's own frames."""
+def on_one_clock(pooled: xr.Dataset, *, readout: str = "death") -> tuple[np.ndarray, np.ndarray]:
+    """Hours of all plates, and the excess of a readout (index, hour); NaN outside a plate's own frames."""
     own_hours = pooled.hours.transpose("index", "timepoint").values
-    death = pooled.response.sel(readout="death").transpose("index", "timepoint").values
+    death = pooled.response.sel(readout=readout).transpose("index", "timepoint").values
     # only where every plate was watched
     start, end = (np.nanmin(own_hours, axis=1).max(), np.nanmax(own_hours, axis=1).min()) if death.size else (0, 0)
     hours = np.unique(np.round(own_hours[np.isfinite(own_hours)], 6))
@@ -117,7 +117,9 @@ def _on_one_clock(pooled: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return hours, courses
 
 
-def _groups(pooled: xr.Dataset, names: list[str], *, complete: np.ndarray) -> dict[tuple[str, float], np.ndarray]:
+def groups_of_wells(
+    pooled: xr.Dataset, names: list[str], *, complete: np.ndarray
+) -> dict[tuple[str, float], np.ndarray]:
     """Wells of each (compound, log10 dose) whose course has no gap at either end; all of them if none has."""
     compound, vehicle = pooled.compound.values, pooled.vehicle.values
     log_dose = np.round(np.log10(np.where(vehicle, 1.0, pooled.dose.values)), 5)
