@@ -89,3 +89,52 @@ def test_the_order_does_not_depend_on_the_order_of_wells() -> None:
         results.append(rank(fit_dose_response(plates), half_times(plates), plates))
     assert list(results[0].compound.values) == list(results[1].compound.values)
     assert results[0].ec50.values == pytest.approx(results[1].ec50.values, rel=1e-5, nan_ok=True)
+
+
+def test_the_table_holds_intervals_of_ranks_ties_hits_and_each_quality_on_its_own() -> None:
+    result = ranked(
+        {
+            "flat": {},
+            "good": {"necrosis": (1.0, 1.5, 0.9)},
+            "close": {"necrosis": (1.15, 1.5, 0.6)},
+            "potent": {"apoptosis": (0.05, 1.5, 0.9)},
+        },
+        effective=200,
+        seed=7,
+    )
+    by_name = {str(name): result.sel(compound=name) for name in result.compound.values}
+    assert result.compound.values[0] == "potent"
+    assert (int(by_name["potent"].rank_low), int(by_name["potent"].rank_high)) == (1, 1)
+    assert int(by_name["good"].rank_low) == 2
+    assert int(by_name["flat"].rank_low) == 4
+    assert int(by_name["good"].tie_group) == int(by_name["close"].tie_group) != int(by_name["potent"].tie_group)
+    assert int(by_name["good"].ties) == 1
+    assert by_name["close"].efficacy_rank == 3
+    assert by_name["flat"].efficacy_rank == by_name["flat"].potency_rank == by_name["flat"].speed_rank == 0
+    assert [bool(by_name[name].hit) for name in ("potent", "good", "close", "flat")] == [True, True, True, False]
+    assert by_name["flat"].hit_reason != ""
+    assert result.attrs["msr_source"].startswith("no reference compound")
+    assert "adjusted p of at most 0.05" in result.attrs["hit_rule"]
+
+
+def test_a_single_dose_has_hits_by_its_wells_against_vehicle() -> None:
+    compounds: dict[str, Kill] = {"a": {"necrosis": (1.0, 2.0, 0.9)}, **{f"flat{k}": {} for k in range(8)}}
+    plates = [normalize(fractions_of(compounds, doses=(10.0,), seed=5))]
+    result = rank(fit_dose_response(plates), half_times(plates), plates)
+    assert result.hit.sel(compound="a")
+    assert int(result.hit.sum()) == 1
+    assert result.hit_p_value.notnull().all()
+
+
+@pytest.mark.parametrize("spoil", [np.nan, 0.0, 1.0])
+def test_no_score_is_infinite_whatever_the_wells_hold(spoil: float) -> None:
+    plate = fractions_of({"x": {"apoptosis": (1.0, 1.5, 0.9)}, "flat": {}}, seed=8)
+    treated = plate.control.values == "none"
+    plate["fraction"][treated] = spoil
+    plate["death"][treated] = min(3 * spoil, 1.0)
+    plates = [normalize(plate)]
+    result = rank(fit_dose_response(plates), half_times(plates), plates)
+    assert not np.isinf(result.score.values.astype(float)).any()
+    assert not np.isinf(result.attrs["msr"])
+    assert (result.rank_low >= 1).all()
+    assert (result.rank_high <= result.sizes["compound"]).all()
