@@ -39,11 +39,13 @@ class Outliers:
 
     def score_torch(self, features: torch.Tensor) -> torch.Tensor:
         """(patch, feature) on the device of the parameters -> (patch,)."""
-        centred = _to_length_one(features.float()) - self.mean
-        within = centred @ self.components.T
-        inside = torch.cdist(within @ self.whitening, self.centres).square().amin(dim=1)
-        outside = (centred.square().sum(dim=1) - within.square().sum(dim=1)).clamp_min(0) / self.residual
-        return ((inside + outside) / features.shape[1]).sqrt()
+        # in float32 the last bit depends on a patch's place in its batch; Apple's GPUs have nothing finer
+        fine = torch.float32 if features.device.type == "mps" else torch.float64
+        centred = _to_length_one(features.to(fine)) - self.mean.to(fine)
+        within = centred @ self.components.to(fine).T
+        inside = torch.cdist(within @ self.whitening.to(fine), self.centres.to(fine)).square().amin(dim=1)
+        outside = (centred.square().sum(dim=1) - within.square().sum(dim=1)).clamp_min(0) / self.residual.to(fine)
+        return ((inside + outside) / features.shape[1]).sqrt().float()
 
     def score(self, features: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """(patch, feature) -> (patch,)."""

@@ -100,9 +100,14 @@ def write_plate(plate: Plate, *, provenance: Mapping[str, Any]) -> None:
         What made the plate; kept as it is, must be JSON.
     """
     siblings = plate.siblings()
-    if not (plate.path / "zarr.json").exists() or open_plate(plate.path) != plate:
+    present = open_plate(plate.path) if (plate.path / "zarr.json").exists() else None
+    if present != plate:
+        # wells that come to others change nothing in these
+        grown = present is not None and replace(present, wells=plate.wells) == plate
+        there = present.wells if present is not None and grown else ()
+        added = replace(plate, wells=tuple(well for well in plate.wells if well not in there))
         for sibling in siblings:
-            metadata.write_groups(plate, sibling)
+            metadata.write_groups(added, sibling, tidy=not grown)
     attributes = ngff.plate_attributes(
         plate.name, wells=plate.wells, rows=plate.rows, columns=plate.columns, fields=plate.fields
     )

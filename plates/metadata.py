@@ -73,10 +73,13 @@ class Sibling:
         return list(islice(cycle(_LIGHTS), len(self.channels)))
 
 
-def write_groups(plate: Plate, sibling: Sibling) -> None:
-    """Write the groups and arrays of every field of a store, but not its root's own."""
+def write_groups(plate: Plate, sibling: Sibling, *, tidy: bool = True) -> None:
+    """Write the groups and arrays of every field of a store, but not its root's own.
+
+    `tidy` removes what killed writers left behind in the whole store, which takes longer the larger it is.
+    """
     root = sibling.path
-    if not is_remote(root):
+    if tidy and not is_remote(root):
         for leftover in root.rglob("*.partial"):
             leftover.unlink()
     documents = _field_documents(plate, sibling)

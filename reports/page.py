@@ -98,10 +98,11 @@ class Page:
             book = {"config": PLOTLY_CONFIG, "figures": self._figures, "template": self._template}
             self.data("figures", book)
             self._blobs["plotly-js"] = base64.b64encode(_static_bytes("plotly-cartesian.min.js.gz")).decode()
-        script, style = _static_text("report.js"), _static_text("report.css")
-        scripts = [_hash(script.encode()), _hash(gzip.decompress(_static_bytes("plotly-cartesian.min.js.gz")))]
+        script, style = static_text("report.js"), static_text("report.css")
+        plotly = gzip.decompress(_static_bytes("plotly-cartesian.min.js.gz"))
+        scripts = [content_hash(script.encode()), content_hash(plotly)]
         html = (
-            _environment()
+            environment()
             .get_template(template)
             .render(
                 context,
@@ -110,7 +111,7 @@ class Page:
                         "default-src 'none'",
                         f"script-src {' '.join(scripts)}",
                         # plotly.js adds an empty style element and fills it by rules
-                        f"style-src {_hash(style.encode())} {_hash(b'')}",
+                        f"style-src {content_hash(style.encode())} {content_hash(b'')}",
                         "img-src data: blob:",
                         "base-uri 'none'",
                         "form-action 'none'",
@@ -171,8 +172,9 @@ def write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates that escape everything that is not marked as safe."""
+    made = Environment(
         loader=PackageLoader("reports", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -190,8 +192,8 @@ def _environment() -> Environment:
         "percent",
         "plain",
     ):
-        environment.filters[name] = getattr(words, name)
-    environment.globals.update(
+        made.filters[name] = getattr(words, name)
+    made.globals.update(
         STATES=STATES,
         COLOURS=COLOURS,
         LETTERS=LETTERS,
@@ -199,18 +201,20 @@ def _environment() -> Environment:
         percent_interval=words.percent_interval,
         between=words.between,
     )
-    return environment
+    return made
 
 
 def _static_bytes(name: str) -> bytes:
     return files("reports").joinpath("static", name).read_bytes()
 
 
-def _static_text(name: str) -> str:
+def static_text(name: str) -> str:
+    """A style sheet or script that the pages carry in themselves."""
     return files("reports").joinpath("static", name).read_text(encoding="utf-8")
 
 
-def _hash(content: bytes) -> str:
+def content_hash(content: bytes) -> str:
+    """How a page's policy names a style or script that may run."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'"
 
 

@@ -31,7 +31,7 @@ def heat_map(layout: xr.Dataset, values: np.ndarray, *, rows: int, columns: int,
     """
     colours = colour_scale()
     at = list(zip(layout["row"].values, layout["column"].values, strict=True))
-    parts = [*_axes(rows, columns, CELL, CELL), _empty_wells(set(at), rows, columns)]
+    parts = [*axes(rows, columns, CELL, CELL), _empty_wells(set(at), rows, columns)]
     numbers, marks = [], []
     for (row, column), value, control in zip(at, thousandths(values), layout["control"].values, strict=True):
         x, y = HEAD + column * CELL, HEAD + row * CELL
@@ -51,7 +51,7 @@ def heat_map(layout: xr.Dataset, values: np.ndarray, *, rows: int, columns: int,
             marks.append(
                 f'<circle cx="{x + CELL - 6}" cy="{y + 6}" r="3.2" fill="#fff" stroke="#111" stroke-width=".8"/>'
             )
-    return _svg("plate", HEAD + columns * CELL, HEAD + rows * CELL, label, [*parts, *numbers, *marks])
+    return svg("plate", HEAD + columns * CELL, HEAD + rows * CELL, label, [*parts, *numbers, *marks])
 
 
 def small_time_courses(fractions: xr.Dataset, *, rows: int, columns: int, label: str) -> Markup:
@@ -73,11 +73,11 @@ def small_time_courses(fractions: xr.Dataset, *, rows: int, columns: int, label:
         for run in _runs(np.isfinite(level[:, 0])):
             for index, state in enumerate(STATES):
                 paths[state].append(_area(x, y, times[run], level[run, index]))
-    parts = _axes(rows, columns, step_x, step_y)
+    parts = axes(rows, columns, step_x, step_y)
     parts.append(f'<path d="{"".join(boxes)}" fill="url(#missing)" stroke="#c3cad1"/>')
     # painted from the top of the stack down, so that each area may reach to the floor
     parts += [f'<path d="{"".join(paths[state])}" fill="{COLOURS[state]}"/>' for state in reversed(STATES)]
-    return _svg("courses", HEAD + columns * step_x, HEAD + rows * step_y, label, parts)
+    return svg("courses", HEAD + columns * step_x, HEAD + rows * step_y, label, parts)
 
 
 def cube(fractions: xr.Dataset) -> dict[str, object]:
@@ -135,7 +135,8 @@ def _runs(valid: np.ndarray) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _axes(rows: int, columns: int, step_x: int, step_y: int) -> list[str]:
+def axes(rows: int, columns: int, step_x: int, step_y: int) -> list[str]:
+    """Letters of the rows and numbers of the columns, as elements of an SVG picture."""
     names = [
         f'<text class="a" x="{HEAD + (column + 0.5) * step_x:g}" y="{HEAD - 5}">{column + 1}</text>'
         for column in range(columns)
@@ -157,7 +158,8 @@ def _empty_wells(named: set[tuple[int, int]], rows: int, columns: int) -> str:
     return f'<path d="{path}" fill="none" stroke="#dfe3e8"/>'
 
 
-def _svg(kind: str, width: int, height: int, label: str, parts: list[str]) -> Markup:
+def svg(kind: str, width: int, height: int, label: str, parts: list[str]) -> Markup:
+    """A picture from its parts, which must be numbers, letters of wells and our own words."""
     head = Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(kind, width, height, label)
     # all text below is numbers, well letters and our own words
     return head + Markup("".join(parts)) + Markup("</svg>")

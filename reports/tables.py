@@ -150,16 +150,19 @@ def _values(one: xr.Dataset) -> dict[str, Any]:
 
 
 def _flat(dataset: xr.Dataset) -> pd.DataFrame:
-    """(well, timepoint) rows, one column a state where there is one; what is not of the wells is left out."""
+    """(well, timepoint) rows, one column a state or group of them; what is not of the wells is left out."""
     columns: dict[str, xr.DataArray] = {}
     for name, variable in {**dataset.coords, **dataset.data_vars}.items():
         plain = variable.reset_coords(drop=True)
-        if name in plain.dims or set(plain.dims) - {"well", "timepoint", "state"}:
+        if name in plain.dims or set(plain.dims) - {"well", "timepoint", "state", "group"}:
             continue
         if "well" not in plain.dims and name != "hours":
             continue
-        if "state" in plain.dims:
-            columns |= {f"{state}_{name}": plain.sel(state=state, drop=True) for state in dataset["state"].values}
+        shared = [dim for dim in ("state", "group") if dim in plain.dims]
+        if shared:
+            columns |= {
+                f"{value}_{name}": plain.sel({shared[0]: value}, drop=True) for value in dataset[shared[0]].values
+            }
         else:
             columns[str(name)] = plain
     table: pd.DataFrame = xr.Dataset(columns).to_dataframe(dim_order=["well", "timepoint"]).reset_index()

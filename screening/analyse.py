@@ -1,25 +1,50 @@
 """From a plate's probabilities to what it says: fractions, quality, dose-response, kinetics, ranking."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+import xarray as xr
+
 from plates.errors import SettingsError, StoreError
-from plates.results import read_result, results_path, write_result
+from plates.results import read_result, result_attributes, results_path, write_result
 from screening.analysis.campaign import combine
 from screening.analysis.dose_response import fit_dose_response
+from screening.analysis.exclusions import (
+    COLUMNS,
+    apply_exclusions,
+    check_exclusions,
+    exclusion_record,
+    read_exclusions,
+)
 from screening.analysis.fractions import aggregate
-from screening.analysis.kinetics import half_times
+from screening.analysis.growth import separate_arrest
+from screening.analysis.hits import HitRule
 from screening.analysis.normalization import normalize
-from screening.analysis.quality import Rule, assess
+from screening.analysis.plate_pathways import fit_plate_pathways
+from screening.analysis.quality import Rule, assess_plate
 from screening.analysis.ranking import rank
+from screening.analysis.time_deaths import time_deaths
 from screening.fingerprints import content, current_result, digest, provenance, recorded
 from screening.settings import AnalysisSettings
 
-RULES = 2
+RULES = 3
 """Version of the analysis; raised when the same probabilities would give other numbers."""
 
 INPUTS = ("layout", "fields", "probabilities")
-PLATE_RESULTS = ("fractions", "normalized", "quality", "dose_response", "kinetics", "ranking")
-CAMPAIGN_RESULTS = ("plates", "dose_response", "kinetics", "ranking")
+QUALITY_RESULTS = ("quality", "vehicle_quality", "spatial", "drift", "layout_check", "field_quality")
+CURVE_RESULTS = ("dose_response", "kinetics", "pathways", "growth", "ranking")
+PLATE_RESULTS = ("fractions", "normalized", *QUALITY_RESULTS, *CURVE_RESULTS, "exclusions")
+CAMPAIGN_RESULTS = (
+    "plates",
+    "dose_response",
+    "kinetics",
+    "pathways",
+    "ranking",
+    "reference_trend",
+    "agreement",
+    "batches",
+)
 
 
 def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bool:
@@ -32,8 +57,12 @@ def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bo
     """
     settings = settings or AnalysisSettings()
     inputs = {name: read_result(path, name) for name in INPUTS}
+    name = path.name.removesuffix(".zarr").removesuffix(".results")
+    excluded = exclusions_of(settings, plate=name)
+    check_exclusions(excluded, {name: inputs["probabilities"]})
     read_from = digest([content(part) for part in inputs.values()])
-    fingerprint = digest([RULES, settings.model_dump(mode="json"), read_from])
+    described = settings.model_dump(mode="json")
+    fingerprint = digest([RULES, described, excluded.to_csv(index=False), read_from])
     if all(current_result(path, name, fingerprint=fingerprint) is not None for name in PLATE_RESULTS):
         return False
     timepoint = timepoint_of(settings)
@@ -43,34 +72,51 @@ def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bo
             f"[analysis] timepoint is {timepoint}, but {path.name} has {frames} timepoints, counted from 0. "
             'Give a smaller number, or "last".'
         )
+    made = before = _analyse(inputs, settings, timepoint=timepoint)
+    if len(excluded):
+        probabilities, layout = apply_exclusions(inputs["probabilities"], inputs["layout"], excluded, plate=name)
+        changed = {**inputs, "probabilities": probabilities, "layout": layout}
+        made = _analyse(changed, settings, timepoint=timepoint)
+    made["exclusions"] = exclusion_record(excluded, before=before["ranking"], after=made["ranking"])
+    record = {**provenance("analyse", fingerprint), "inputs": read_from, "settings": described}
+    for result, dataset in made.items():
+        write_result(path, result, dataset, provenance=record)
+    return True
+
+
+def _analyse(inputs: Mapping[str, xr.Dataset], settings: AnalysisSettings, *, timepoint: int) -> dict[str, xr.Dataset]:
+    """All results of a plate from its inputs."""
     fractions = aggregate(inputs["probabilities"], inputs["layout"], inputs["fields"])
-    normalized = normalize(fractions)
+    normalized = normalize(fractions, timepoint=timepoint, seed=settings.seed)
     fits = fit_dose_response([normalized], timepoint=timepoint, seed=settings.seed)
-    kinetics = half_times([normalized], draws=settings.draws, seed=settings.seed)
+    kinetics = time_deaths([normalized], draws=settings.draws, seed=settings.seed)
     rule = Rule(
         pass_z_prime=settings.z_prime_min,
         pass_ssmd=settings.ssmd_min,
         fewest_controls=settings.controls_min,
         fewest_patches=settings.patches_min,
     )
-    made = {
+    judged = assess_plate(
+        fractions,
+        inputs["fields"],
+        probabilities=inputs["probabilities"],
+        rule=rule,
+        timepoint=timepoint,
+        draws=settings.draws,
+        seed=settings.seed,
+    )
+    return {
         "fractions": fractions,
         "normalized": normalized,
-        "quality": assess(
-            fractions,
-            inputs["fields"],
-            rule=rule,
-            timepoint=timepoint,
-            draws=settings.draws,
-            seed=settings.seed,
-        ),
+        **judged,
         "dose_response": fits,
         "kinetics": kinetics,
-        "ranking": rank(fits, kinetics, [normalized], timepoint=timepoint),
+        "pathways": fit_plate_pathways([fractions], timepoint=timepoint, seed=settings.seed),
+        "growth": separate_arrest([fractions], timepoint=timepoint),
+        "ranking": rank(
+            fits, kinetics, [normalized], timepoint=timepoint, hit_rule=hit_rule_of(settings), seed=settings.seed
+        ),
     }
-    for name, dataset in made.items():
-        write_result(path, name, dataset, provenance={**provenance("analyse", fingerprint), "inputs": read_from})
-    return True
 
 
 def require_current(path: Path) -> None:
@@ -101,7 +147,8 @@ def analyse_campaign(results: Path, plates: list[Path], *, settings: AnalysisSet
         False where everything was there already.
     """
     settings = settings or AnalysisSettings()
-    parts = [content(read_result(path, name)) for path in plates for name in ("normalized", "quality")]
+    parts = [content(read_result(path, name)) for path in plates for name in ("normalized", "quality", "dose_response")]
+    parts += [str(result_attributes(path, "probabilities").get("provenance")) for path in plates]
     fingerprint = digest([RULES, settings.model_dump(mode="json"), [path.name for path in plates], parts])
     if all(current_result(results, name, fingerprint=fingerprint) is not None for name in CAMPAIGN_RESULTS):
         return False
@@ -111,9 +158,26 @@ def analyse_campaign(results: Path, plates: list[Path], *, settings: AnalysisSet
         timepoint=timepoint_of(settings),
         draws=settings.draws,
         seed=settings.seed,
+        reference=settings.reference or None,
+        allow_mixed=settings.allow_mixed,
+        hit_rule=hit_rule_of(settings),
         provenance=provenance("combine", fingerprint),
     )
     return True
+
+
+def exclusions_of(settings: AnalysisSettings, *, plate: str) -> pd.DataFrame:
+    """Lines of the settings' file of exclusions that mean this plate; none where there is no file."""
+    if settings.exclusions is None:
+        return pd.DataFrame(columns=[*COLUMNS, "line"])
+    table = read_exclusions(settings.exclusions)
+    mine: pd.DataFrame = table[table["plate"] == plate].reset_index(drop=True)
+    return mine
+
+
+def hit_rule_of(settings: AnalysisSettings) -> HitRule:
+    """What the settings call a hit."""
+    return HitRule(fdr=settings.hit_fdr, least_effect=settings.hit_effect)
 
 
 def timepoint_of(settings: AnalysisSettings) -> int:

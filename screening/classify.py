@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from plates.results import read_result, result_attributes, write_result
 from plates.states import STATES
 from plates.store import Plate, open_plate
 from screening import regions
+from screening.analysis.validation import record_of_card
 from screening.fingerprints import digest, provenance
 from screening.regions import RUN, Record, link_regions, prepare, read_record, work_folder
 from screening.run_summary import RunSummary, Stopwatch
@@ -45,6 +46,7 @@ def classify_plate(
     device: str = "auto",
     client: Any = None,
     progress: Progress | None = None,
+    only: Collection[tuple[str, int]] | None = None,
 ) -> RunSummary:
     """Classify every patch of a plate and keep the probabilities as its result `probabilities`.
 
@@ -72,6 +74,8 @@ def classify_plate(
         A Dask client of any cluster that sees the same files; None works in this process.
     progress
         Called with (timepoints of fields done, of all, what).
+    only
+        Wells and fields to look at, while acquisition goes on; the result is then left as it was.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def classify_plate(
     )
     # read before the units run, so that a plate that changes meanwhile is done again next time
     medium = read_result(path, "fields")["medium_index"].transpose("well", "field", "timepoint")
-    units = list(_units(plate, medium, volumes=card.planes is not None))
+    units = list(_units(plate, medium, volumes=card.planes is not None, only=only))
     waiting, reasons = _undone(job, units)
     summary = RunSummary(
         plate=plate.name,
@@ -126,7 +130,8 @@ def classify_plate(
     for done in _hand_out(job, waiting, client=client, workers=summary.workers):
         summary.add(done)
         report(min(summary.skipped + summary.tried, summary.frames), summary.frames, f"classifying {plate.name}")
-    _publish(plate, card, job, units, grid)
+    if only is None:
+        _publish(plate, card, job, units, grid)
     summary.wall_s = clock.seconds()
     if waiting:
         write_text(folder / "last_run.json", json.dumps(summary.as_dict(), indent=1))
@@ -139,10 +144,14 @@ def classify_plate(
     return summary
 
 
-def _units(plate: Plate, medium: xr.DataArray, *, volumes: bool) -> Iterator[Unit]:
+def _units(
+    plate: Plate, medium: xr.DataArray, *, volumes: bool, only: Collection[tuple[str, int]] | None
+) -> Iterator[Unit]:
     indices = medium.sel(well=list(plate.wells)).to_numpy()
     for number, well in enumerate(plate.wells):
         for field in range(plate.fields):
+            if only is not None and (well, field) not in only:
+                continue
             for run in range(math.ceil(plate.timepoints / RUN)):
                 timepoints = range(run * RUN, min((run + 1) * RUN, plate.timepoints))
                 values = tuple(float(indices[number, field, timepoint]) for timepoint in timepoints)
@@ -258,7 +267,9 @@ def _publish(
             status[number[unit.well], unit.field, timepoint] = record.status[timepoint]
         finished.append(unit.place)
         records.setdefault(unit.well, []).append(record)
-    fingerprint = digest([job.settings, job.weights_sha256, [unit.inputs for unit in units], status.tolist()])
+    validation = record_of_card(card)
+    made_from = [job.settings, job.weights_sha256, validation, [unit.inputs for unit in units], status.tolist()]
+    fingerprint = digest(made_from)
     stored = json.loads(result_attributes(plate.path, "probabilities").get("provenance", "{}"))
     if stored.get("fingerprint") == fingerprint:
         return
@@ -291,6 +302,7 @@ def _publish(
             "resampled_from_um": list(plate.voxel_um[1:]),
             "stride_px": job.stride,
             "vote": job.vote,
+            "validation": json.dumps(validation),
             "foreground_index": FOREGROUND_INDEX,
             "foreground_share": FOREGROUND_SHARE,
             **_doubts(card, job, records),

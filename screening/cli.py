@@ -346,6 +346,42 @@ def analyse(plate: PlatePath) -> None:
 
 
 @app.command()
+def tables(
+    results: Annotated[Path, typer.Argument(parser=plate_on_disk, help="A plate, or a plate's or campaign's results.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("tables"),
+    parquet: Annotated[bool, typer.Option(help="Write Parquet files too.")] = False,
+) -> None:
+    """Write every result as tidy tables, with a dictionary of all columns.
+
+    Example: tomoscreen tables results/P001.zarr --out tables
+    """
+    from screening.tables import write_all_tables
+
+    written = write_all_tables(results, out, parquet=parquet)
+    typer.echo(f"{len(written)} files in {out}; dictionary.csv says what each column means.")
+
+
+@app.command("compare-analyses")
+def compare_analyses_command(
+    first: Annotated[Path, typer.Argument(parser=plate_on_disk, help="Results of the first analysis.")],
+    second: Annotated[Path, typer.Argument(parser=plate_on_disk, help="Results of the second analysis.")],
+) -> None:
+    """Say which compounds moved between two analyses, and what was done differently.
+
+    Example: tomoscreen compare-analyses old/P001.results.zarr new/P001.results.zarr
+    """
+    from screening.analysis.comparison import compare_analyses
+
+    found = compare_analyses(first, second)
+    typer.echo(found.attrs["summary"])
+    for line in found.attrs["causes"].splitlines():
+        typer.echo(f"  {line}")
+    for name, what in zip(found["compound"].values, found["what"].values, strict=True):
+        if what:
+            typer.echo(f"{name}: {what}")
+
+
+@app.command()
 def report(
     plate: PlatePath,
     out: Annotated[Path | None, typer.Option(help="Page to write; by default beside the plate.")] = None,
@@ -383,6 +419,62 @@ def run(
     with Bars() as bars:
         outcome = run_campaign(checked, progress=bars)
     print_outcome(outcome)
+
+
+@app.command()
+def watch(
+    source: Annotated[Path, typer.Argument(help="The campaign's screen.toml, or a folder of acquisitions.")],
+    layout: Annotated[Path | None, typer.Option(help="Plate map; for a folder.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results; for a folder.")] = Path("results"),
+    classifier: Annotated[Path | None, typer.Option(help="Folder of the classifier; for a folder.")] = None,
+    dose_unit: DoseUnit = None,
+    workers: Workers = "auto",
+    settle: Annotated[float, typer.Option(min=0, help="Seconds that a file must not change.")] = 5.0,
+    until_idle: Annotated[
+        float | None, typer.Option(min=1, help="End when nothing changed for so many seconds.")
+    ] = None,
+    fields: Annotated[
+        int | None, typer.Option(min=1, help="Fields a well; with --timepoints: end when all are there.")
+    ] = None,
+    timepoints: Annotated[int | None, typer.Option(min=1, help="Timepoints a field.")] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the live page on this machine; 0 takes a free one.")
+    ] = 0,
+    server: Annotated[bool, typer.Option("--server/--no-server", help="Serve the live page to this machine.")] = True,
+) -> None:
+    """Convert, classify and show every frame as it is acquired; ends as `run` does.
+
+    Example: tomoscreen watch screen.toml --until-idle 7200
+    """
+    from screening.settings import read_settings
+    from screening.terminal import Bars, print_outcome
+    from screening.watch import folder_settings
+    from screening.watch import watch as watch_campaign
+
+    if (fields is None) != (timepoints is None):
+        raise SettingsError("--fields and --timepoints belong together. Give both, or neither.")
+    if source.is_dir():
+        if layout is None:
+            raise SettingsError(f"{source} is a folder: give its plate map by --layout.")
+        settings = folder_settings(
+            source, layout=layout, out=out, classifier=classifier, dose_unit=dose_unit, workers=workers_from(workers)
+        )
+    else:
+        settings = read_settings(source)
+    expected = None if fields is None or timepoints is None else (fields, timepoints)
+    with Bars() as bars:
+        watched = watch_campaign(
+            settings,
+            settle_s=settle,
+            until_idle_s=until_idle,
+            expected=expected,
+            port=port if server else None,
+            tell=lambda text: typer.echo(text, err=True),
+            progress=bars,
+        )
+    for line in watched.lines():
+        typer.echo(line)
+    print_outcome(watched.outcome)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plates.errors import UnfinishedError
+from plates.errors import SettingsError, UnfinishedError
 from plates.files import write_durable
 from plates.ingest.convert import Reading, ingest, last_summary
 from plates.ingest.names import discover
@@ -16,6 +16,7 @@ from plates.ingest.units import progress_folder
 from plates.layout import PlateMap, read_plate_map
 from plates.results import read_result
 from screening.analyse import CAMPAIGN_RESULTS, INPUTS, PLATE_RESULTS, analyse_campaign, analyse_plate
+from screening.analysis.exclusions import read_exclusions
 from screening.classify import classify_plate
 from screening.cluster import cluster, worker_count
 from screening.fingerprints import content, digest, provenance
@@ -65,6 +66,7 @@ def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
             plate.acquisitions, manifest=how.manifest, file_format=how.file_format, acquisition=how.acquisition
         )
         check_wells(sources, maps[plate.name])
+    _check_excluded(settings)
     out = settings.campaign.out
     out.mkdir(parents=True, exist_ok=True)
     outcome = Outcome(
@@ -85,6 +87,19 @@ def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
             + "\n".join(outcome.problems)
         )
     return outcome
+
+
+def _check_excluded(settings: Settings) -> None:
+    """Refuse exclusions of plates that the campaign has not; wells are checked when they are known."""
+    if settings.analysis.exclusions is None:
+        return
+    known = {plate.name for plate in settings.plates}
+    for _, row in read_exclusions(settings.analysis.exclusions).iterrows():
+        if row["plate"] not in known:
+            raise SettingsError(
+                f"{settings.analysis.exclusions.name}, line {row['line']}: there is no plate {row['plate']!r}. "
+                f"Expected one of {', '.join(sorted(known))}."
+            )
 
 
 def _read_images(

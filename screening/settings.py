@@ -194,6 +194,11 @@ class AnalysisSettings(_Part):
     ssmd_min: Annotated[float, Field(ge=0)] = 3.0
     controls_min: Annotated[int, Field(ge=2)] = 4
     patches_min: Annotated[int, Field(ge=1)] = 10
+    reference: str = ""
+    exclusions: Annotated[ExistingFile | None, Field(strict=False)] = None
+    allow_mixed: bool = False
+    hit_fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    hit_effect: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
 class WorkerSettings(_Part):
@@ -377,6 +382,11 @@ z_prime_min = 0.5            # a plate below is marked for review
 ssmd_min = 3.0               # likewise
 controls_min = 4             # wells of a control below which its quality is not judged
 patches_min = 10             # patches with cells in a well below which it is flagged
+hit_fdr = 0.05               # share of false hits that is accepted
+hit_effect = 0.1             # excess death at the top dose that a hit reaches for sure
+# reference = "staurosporine"  # compound whose EC50 is followed from plate to plate
+# exclusions = "exclusions.csv"  # what is left out: plate, well, field, timepoint, reason, name, date
+# allow_mixed = true         # rank plates together although they were not made alike
 
 [workers]
 count = "auto"               # processes on this machine

@@ -83,7 +83,9 @@ def _one(plate: xr.Dataset, number: int) -> xr.Dataset:
     vehicle_death = data.get("own_vehicle_death", data.vehicle_death)
     has_vehicle = bool(vehicle_death.notnull().any())
     if has_vehicle:
-        death, states = data.death_excess, data.excess
+        # corrected for place where the plate's own vehicle wells asked for it, else the same as uncorrected
+        death = data.get("corrected_death_excess", data.death_excess)
+        states = data.get("corrected_excess", data.excess)
         highest = float(vehicle_death.max())
         floor = -highest / (1 - highest)
     else:

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.other_cell_line CLASSIFIER WORK_FOLDER [--line NAME] [--parts] [--pool-plates N]
 
 CLASSIFIER is a folder trained on simulated HeLa-like plates. Plates of another line are simulated in WORK_FOLDER: few
-of their patches are adapted to, all of them train a classifier of that line from scratch, and plates of other seeds judge
-both. Beside it stands what is commonly done (all layers at once, one rate, statistics by the batch); `--parts` adds
+of their patches are adapted to, all of them train a classifier of that line from scratch, and plates of other seeds
+judge both. Beside it stands what is commonly done (all layers at once, one rate, statistics by the batch); `--parts` adds
 the adaptation without each of its parts. An interrupted run goes on. About 25 core-minutes, 15 more with `--parts`.
 """
 
@@ -114,8 +114,8 @@ def main(folder: Path, plates: Path, line: CellLine, *, parts: bool, pool_plates
     print(
         f"\nSimulator version {VERSION}; classifier {classifier.card.name} {classifier.card.weights_sha256[:12]}; "
         f"{line.name} plates: seeds {POOL[:pool_plates]} adapt, {VALIDATION} chooses the epoch of the one from "
-        f"scratch, {TEST} judge ({len(test)} patches, {len(set(test.group.tolist()))} wells); HeLa-like: {OLD_TRAIN} are "
-        f"rehearsed, {OLD_TEST} judge ({len(old.of('test'))} patches). BatchNorm: {record['norm']}.\n"
+        f"scratch, {TEST} judge ({len(test)} patches, {len(set(test.group.tolist()))} wells); HeLa-like: {OLD_TRAIN} "
+        f"are rehearsed, {OLD_TEST} judge ({len(old.of('test'))} patches). BatchNorm: {record['norm']}.\n"
     )
     print(
         f"| classifier | annotated patches | accuracy, {line.name} | 95 % interval over wells | accuracy, HeLa-like |"
