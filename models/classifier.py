@@ -239,23 +239,28 @@ def read_card(path: Path) -> Card:
 
 
 def require_for_screening(card: Card, *, path: Path) -> None:
-    """Refuse a classifier that cannot call the states of a plate from its projections.
+    """Refuse a classifier that cannot call the states of a plate, from its projections or its tomograms.
 
     Raises
     ------
     ClassifierError
-        If it tells other states apart than the five, or looks at volumes or at something else than index.
+        If it tells other states apart than the five, looks at something else than index, or was trained at
+        another scale than that of plates.
     """
     if card.states != STATES:
         raise ClassifierError(
             f"The classifier in {path} tells {', '.join(card.states)} apart. Expected the states "
             f"{', '.join(STATES)}, in this order. Train it again with these states, or give another one."
         )
-    if card.planes is not None or card.quantity != INDEX:
-        shown = looks_at(card) if card.planes is not None else f"images of {card.quantity}"
+    if card.quantity != INDEX:
         raise ClassifierError(
-            f"The classifier in {path} looks at {shown}; a plate is classified from projections of refractive "
-            "index. Give a classifier of projections, or judge this one with `tomoscreen evaluate`."
+            f"The classifier in {path} looks at images of {card.quantity}; a plate is classified from refractive "
+            "index. Give a classifier of refractive index, or judge this one with `tomoscreen evaluate`."
+        )
+    if card.planes is not None and not (card.um_per_plane and card.um_per_plane > 0):
+        raise ClassifierError(
+            f"The card in {path} does not say how far apart the classifier's {card.planes} planes are. Expected "
+            "um_per_plane above 0. Copy the classifier folder again, or train it again."
         )
     if card.um_per_px != UM_PER_PX:
         raise ClassifierError(

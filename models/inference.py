@@ -2,10 +2,9 @@
 
 import hashlib
 import logging
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -80,12 +79,12 @@ def classify_fields(
     card = classifier.card
     timing = Timing() if timing is None else timing
     ahead = PROJECTIONS_AHEAD if card.planes is None else VOLUMES_AHEAD
-    stage = PinnedRing(ahead) if engine.device.type == "cuda" else stage_in_place
+    stage = PinnedRing(ahead) if engine.lane.apart else stage_in_place
     batches = _Batches(engine, batch or engine.default_batch, timing)
     answers: deque[_Answer] = deque()
     with closing(read_ahead(images, ahead=ahead, stage=stage, timing=timing)) as staged:
         for image in staged:
-            with _measured(timing, "preparing_s"), engine.lane.preparing():
+            with timing.measuring("preparing_s"), engine.lane.preparing():
                 prepared = prepare_field(
                     _upload(image, engine),
                     voxel_um=image.voxel_um,
@@ -116,7 +115,7 @@ def _loaded(path: Path, card_sha256: str, device: str) -> Classifier:
 
 def _upload(image: Staged, engine: Engine) -> torch.Tensor:
     """An image on the device, or on its way there; the slot that it came from knows when it has arrived."""
-    counts = image.counts.to(engine.device, non_blocking=engine.device.type == "cuda")
+    counts = image.counts.to(engine.device, non_blocking=engine.lane.apart)
     image.slot.uploaded = engine.lane.mark()
     return counts
 
@@ -130,7 +129,7 @@ class _Answer:
     parts: list[torch.Tensor] = field(default_factory=list)
     answered: int = 0
     fetched: torch.Tensor | None = None  # (window, state + 1) in the processor's memory, once all is said
-    arrived: "torch.cuda.Event | None" = None
+    arrived: Mark | None = None
 
     def is_there(self) -> bool:
         """Whether the answer can be read without waiting."""
@@ -152,7 +151,7 @@ class _Batches:
         start = 0
         while start < len(prepared.windows):
             stop = min(start + self.size - self.count, len(prepared.windows))
-            with _measured(self.timing, "preparing_s"), self.engine.lane.preparing():
+            with self.timing.measuring("preparing_s"), self.engine.lane.preparing():
                 self.waiting.append((answer, prepared.cut(start, stop)))
             self.count += stop - start
             start = stop
@@ -165,13 +164,13 @@ class _Batches:
         """Compute the waiting windows as one batch, padded to its size."""
         if not self.waiting:
             return
-        with _measured(self.timing, "preparing_s"), self.engine.lane.preparing():
+        with self.timing.measuring("preparing_s"), self.engine.lane.preparing():
             cut = [windows for _, windows in self.waiting]
             if self.count < self.size:
                 # the convolution's kernel, and with it the last bit, depends on the batch: keep it constant
                 cut.append(cut[0].new_zeros((self.size - self.count, *cut[0].shape[1:])))
             windows = torch.cat(cut) if len(cut) > 1 else cut[0]
-        with _measured(self.timing, "computing_s"):
+        with self.timing.measuring("computing_s"):
             said = self._compute(self.engine.lane.hand_over(windows))
             start = 0
             for answer, part in self.waiting:
@@ -216,7 +215,7 @@ class _Batches:
 
 def _result(answer: _Answer, engine: Engine, timing: Timing) -> FieldProbabilities:
     """The finished field; waits for a GPU where it must."""
-    with _measured(timing, "computing_s"):
+    with timing.measuring("computing_s"):
         if answer.arrived is not None:
             answer.arrived.synchronize()
     foreground = answer.foreground
@@ -227,12 +226,3 @@ def _result(answer: _Answer, engine: Engine, timing: Timing) -> FieldProbabiliti
     timing.fields += 1
     timing.peak_device_bytes = max(timing.peak_device_bytes, engine.lane.peak_bytes())
     return FieldProbabilities(np.ascontiguousarray(values[..., :-1]), foreground, values[..., -1].copy())
-
-
-@contextmanager
-def _measured(timing: Timing, what: str) -> Iterator[None]:
-    begun = time.perf_counter()
-    try:
-        yield
-    finally:
-        setattr(timing, what, getattr(timing, what) + time.perf_counter() - begun)

@@ -1,6 +1,9 @@
 """Where the time of an inference went: reading, waiting, preparing, computing."""
 
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as fields_of
 
 
@@ -40,9 +43,18 @@ class Timing:
             setattr(self, name, max(mine, theirs) if name == "peak_device_bytes" else mine + theirs)
 
     def __add__(self, other: "Timing") -> "Timing":
-        total = Timing(**self.as_dict())
+        total = replace(self)
         total.add(other)
         return total
+
+    @contextmanager
+    def measuring(self, what: str) -> Iterator[None]:
+        """Add the time that passes within it to one of the measurements."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, what, getattr(self, what) + time.perf_counter() - begun)
 
     def as_dict(self) -> dict[str, float]:
         """The measurements by name, to be written or sent."""

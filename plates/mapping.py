@@ -1,18 +1,22 @@
 """One function over many units: in this process, or over a Dask cluster with a bounded number under way."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from .errors import WorkerLostError
-
-UNITS_A_WORKER = 2
+UNITS_A_WORKER = 2  # one is done while the next one waits beside it
 
 
 def map_units(
-    function: Callable[..., Any], units: Sequence[tuple[Any, ...]], *, client: Any = None, threads: int = 1
-) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    function: Callable[..., Any],
+    units: Sequence[tuple[Any, ...]],
+    *,
+    client: Any = None,
+    threads: int = 1,
+    places: Sequence[Path] = (),
+) -> Generator[tuple[tuple[Any, ...], Any], None, None]:
     """Yield each unit with what the function made of it, as they finish.
 
     An exception is yielded in the result's place: one unit's failure never stops the others. At most two
@@ -21,44 +25,33 @@ def map_units(
     Parameters
     ----------
     function
-        Called with the members of a unit; on a cluster it and they are pickled.
+        Called with the members of a unit; on a cluster it and they are pickled. A unit may be done twice when
+        its worker is lost: doing it again must change nothing.
     client
-        A Dask client; None works in this process.
+        A Dask client; None works in this process. Workers may come and go.
     threads
         Units under way at a time in this process; with one, in order.
+    places
+        Files and folders that every worker must reach; one that does not is given no work.
 
     Yields
     ------
     unit, outcome
-        `WorkerLostError` is the outcome of a unit that ended three workers, of which a lack of memory is the
-        usual reason.
+        `WorkerLostError` is the outcome of a unit that ended three workers, and a fourth when it was tried by
+        itself after all others; a lack of memory is the usual reason.
+
+    Raises
+    ------
+    ClusterLostError
+        The scheduler is gone, or there was no worker for as long as `tomoscreen.patience` of Dask's
+        configuration says, or none can do the work. What was yielded stands.
     """
     if client is None:
         yield from _map_here(function, units, threads=threads)
         return
-    from distributed import KilledWorker, as_completed
+    from .cluster_mapping import map_on_cluster
 
-    waiting = iter(units)
-    running: dict[Any, tuple[Any, ...]] = {}
-    finished = as_completed()
-
-    def submit_next() -> None:
-        unit = next(waiting, None)
-        if unit is not None:
-            future = client.submit(function, *unit, pure=False)
-            running[future] = unit
-            finished.add(future)
-
-    for _ in range(UNITS_A_WORKER * max(1, sum(client.nthreads().values()))):
-        submit_next()
-    for future in finished:
-        unit = running.pop(future)
-        error = future.exception()
-        if isinstance(error, KilledWorker):
-            error = WorkerLostError("it ended every worker that tried it, probably for want of memory.")
-        yield unit, future.result() if error is None else error
-        future.release()
-        submit_next()
+    yield from map_on_cluster(function, units, client=client, places=places)
 
 
 def _map_here(

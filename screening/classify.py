@@ -25,7 +25,10 @@ from screening.analysis.validation import record_of_card
 from screening.fingerprints import digest, provenance
 from screening.regions import RUN, Record, link_regions, prepare, read_record, work_folder
 from screening.run_summary import RunSummary, Stopwatch
-from screening.units import Done, Job, Unit, classify_units, describe_input
+from screening.units import Done, Job, Mode, Unit, classify_units, describe_input
+
+DENSE_FIELDS = 24
+"""Fields on which dense mode is compared with exact windows."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -43,6 +46,7 @@ def classify_plate(
     stride: int = PATCH_PX,
     batch: int | None = None,
     vote: Vote = "mean",
+    mode: Mode = "exact",
     device: str = "auto",
     client: Any = None,
     progress: Progress | None = None,
@@ -68,6 +72,9 @@ def classify_plate(
     vote
         How windows that overlap are united in the map of states: by the mean of their probabilities or by
         majority. The stored probabilities are those of each window.
+    mode
+        "exact" shows each window to the network for itself. "dense" shows it the field at once, which is faster
+        where windows overlap, and is refused where it gives other numbers on this plate's own fields.
     device
         "auto", "cpu", "cuda", "cuda:1", "mps".
     client
@@ -87,6 +94,8 @@ def classify_plate(
     ------
     ClassifierError
         The classifier is missing or altered; nothing has been done then.
+    SettingsError
+        Dense mode is not the same as exact windows here.
     UnfinishedError
         Some fields failed; the others are kept.
     """
@@ -109,8 +118,9 @@ def classify_plate(
         stride=stride,
         batch=batch,
         vote=vote,
+        mode=mode,
         folder=str(folder),
-        settings=digest([RULES, stride, batch, vote, card.temperature, FOREGROUND_INDEX, FOREGROUND_SHARE]),
+        settings=digest([RULES, stride, batch, vote, mode, card.temperature, FOREGROUND_INDEX, FOREGROUND_SHARE]),
         uncertain_below=float(card.uncertain["threshold"]) if card.uncertain else 0.0,
     )
     # read before the units run, so that a plate that changes meanwhile is done again next time
@@ -125,6 +135,8 @@ def classify_plate(
         reasons=dict(reasons),
         workers=1 if client is None else max(1, len(client.nthreads())),
     )
+    if mode == "dense" and waiting:
+        _check_dense(plate, classifier, units, job)
     report = progress or _silent
     report(summary.skipped, summary.frames, f"classifying {plate.name}")
     for done in _hand_out(job, waiting, client=client, workers=summary.workers):
@@ -142,6 +154,28 @@ def classify_plate(
             + "; ".join(summary.failures[:5])
         )
     return summary
+
+
+def _check_dense(plate: Plate, classifier: Path, units: Sequence[Unit], job: Job) -> None:
+    """Compare both modes on fields spread over the plate; raises where they differ."""
+    from models.dense import check_dense
+    from models.inference import cached_classifier
+
+    loaded = cached_classifier(classifier, device=job.device)
+    places = [
+        (unit, timepoint, medium)
+        for unit in units
+        for timepoint, medium in zip(unit.timepoints, unit.medium, strict=True)
+        if math.isfinite(medium) and plate.has_field(unit.well, field=unit.field, timepoint=timepoint)
+    ]
+    chosen = [places[number] for number in np.linspace(0, len(places) - 1, min(len(places), DENSE_FIELDS)).astype(int)]
+    volumes = loaded.card.planes is not None
+    read = plate.volume if volumes else plate.projection
+    voxel_um = plate.voxel_um if volumes else plate.voxel_um[1:]
+    images = (
+        (read(unit.well, field=unit.field, timepoint=timepoint), voxel_um, medium) for unit, timepoint, medium in chosen
+    )
+    check_dense(loaded, images, stride=job.stride, batch=job.batch)
 
 
 def _units(
@@ -200,15 +234,17 @@ def _why(job: Job, unit: Unit, record: Record) -> Iterator[str]:
 def _hand_out(job: Job, units: Sequence[Unit], *, client: Any, workers: int) -> Iterator[Done]:
     """Run all units in tasks of several; a unit that ends its workers is found and set aside."""
     alone: list[Unit] = []
-    for (_, task), outcome in map_units(
-        classify_units, [(job, task) for task in _tasks(units, workers)], client=client
-    ):
+    places = [Path(job.plate), Path(job.classifier)]
+    tasks = [(job, task) for task in _tasks(units, workers)]
+    for (_, task), outcome in map_units(classify_units, tasks, client=client, places=places):
         if isinstance(outcome, WorkerLostError) and len(task) > 1:
             alone += task
         else:
             yield _told(outcome, task)
     # which of them it was shows when each runs for itself
-    for (_, task), outcome in map_units(classify_units, [(job, [unit]) for unit in alone], client=client):
+    for (_, task), outcome in map_units(
+        classify_units, [(job, [unit]) for unit in alone], client=client, places=places
+    ):
         yield _told(outcome, task)
 
 
@@ -302,6 +338,7 @@ def _publish(
             "resampled_from_um": list(plate.voxel_um[1:]),
             "stride_px": job.stride,
             "vote": job.vote,
+            "mode": job.mode,
             "validation": json.dumps(validation),
             "foreground_index": FOREGROUND_INDEX,
             "foreground_share": FOREGROUND_SHARE,

@@ -253,6 +253,7 @@ def classify(
     stride: Annotated[int, typer.Option(min=16, max=160, help="Distance of windows, px of 0.16 um.")] = 160,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     vote: Annotated[str, typer.Option(help="How overlapping windows make the map: mean, majority.")] = "mean",
+    mode: Annotated[str, typer.Option(help="exact, or dense: whole fields at once, where that is the same.")] = "exact",
     workers: Workers = "auto",
     scheduler: Scheduler = "",
 ) -> None:
@@ -267,14 +268,16 @@ def classify(
     from screening.options import one_of
     from screening.settings import ClassifierSettings, ClassifySettings
     from screening.terminal import Bars
+    from screening.units import MODES
 
     folder = classifier or ClassifierSettings().folder
-    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
+    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler, device=device) as client:
         summary = classify_plate(
             plate,
             classifier=folder,
             stride=stride,
             vote=one_of(VOTES, vote, option="--vote"),
+            mode=one_of(MODES, mode, option="--mode"),
             batch=ClassifySettings().batch,
             device=device,
             client=client,
@@ -316,7 +319,7 @@ def bench(
     from screening.settings import ClassifierSettings, ClassifySettings
     from screening.terminal import Bars
 
-    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
+    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler, device=device) as client:
         speed = measure(
             classifier or ClassifierSettings().folder,
             plate=plate,

@@ -18,7 +18,7 @@ from plates.results import read_result
 from screening.analyse import CAMPAIGN_RESULTS, INPUTS, PLATE_RESULTS, analyse_campaign, analyse_plate
 from screening.analysis.exclusions import read_exclusions
 from screening.classify import classify_plate
-from screening.cluster import cluster, worker_count
+from screening.cluster import clusters, worker_count
 from screening.fingerprints import content, digest, provenance
 from screening.settings import PlateSettings, Settings
 
@@ -74,8 +74,14 @@ def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
         campaign_results=out / f"{settings.campaign.name}.results.zarr",
     )
     workers = worker_count(settings.workers.count)
-    with cluster(workers=workers, scheduler=settings.workers.scheduler) as client:
-        _read_images(settings, maps, outcome, client=client, progress=progress)
+    where = settings.workers
+    with clusters(
+        workers=workers,
+        scheduler=where.scheduler,
+        device=settings.classifier.device,
+        certificates=where.certificates,
+    ) as (hands, eyes):
+        _read_images(settings, maps, outcome, hands=hands, eyes=eyes, progress=progress)
     for number, path in enumerate(outcome.plates.values(), start=1):
         analyse_plate(path, settings=settings.analysis)
         _tell(progress, number, len(outcome.plates), "analysing")
@@ -103,13 +109,13 @@ def _check_excluded(settings: Settings) -> None:
 
 
 def _read_images(
-    settings: Settings, maps: dict[str, PlateMap], outcome: Outcome, *, client: Any, progress: Progress | None
+    settings: Settings, maps: dict[str, PlateMap], outcome: Outcome, *, hands: Any, eyes: Any, progress: Progress | None
 ) -> None:
-    """Convert and classify every plate: the steps that take time."""
+    """Convert and classify every plate: the steps that take time; `hands` convert, `eyes` classify."""
     for plate in settings.plates:
         path = outcome.plates[plate.name]
         try:
-            _convert(plate, path, maps[plate.name], client=client, progress=progress)
+            _convert(plate, path, maps[plate.name], client=hands, progress=progress)
         except UnfinishedError as error:
             # the fields that are there are classified and reported; the others stay visible as missing
             outcome.problems.append(str(error))
@@ -123,8 +129,9 @@ def _read_images(
                 stride=settings.classify.stride_px,
                 batch=settings.classify.batch,
                 vote=settings.classify.vote,
+                mode=settings.classify.mode,
                 device=settings.classifier.device,
-                client=client,
+                client=eyes,
                 progress=progress,
             )
             outcome.notes += done.lines()

@@ -8,13 +8,16 @@ import re
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
 
 from plates.errors import MissingInputError, PlateMapError, SettingsError
 from plates.patches import Vote
+
+if TYPE_CHECKING:
+    from screening.cluster import Certificates
 
 # names that Windows keeps for devices, whatever their extension
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -182,6 +185,7 @@ class ClassifySettings(_Part):
     stride_px: Annotated[int, Field(ge=16, le=160)] = 160
     batch: Annotated[int, Field(ge=1, le=4096)] = 32
     vote: Vote = "mean"
+    mode: Literal["exact", "dense"] = "exact"
 
 
 class AnalysisSettings(_Part):
@@ -206,6 +210,25 @@ class WorkerSettings(_Part):
 
     count: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
     scheduler: Annotated[str, Field(pattern=r"^((tcp|tls|ws|wss|ucx)://\S+)?$")] = ""
+    tls_ca: Annotated[ExistingFile | None, Field(strict=False)] = None
+    tls_certificate: Annotated[ExistingFile | None, Field(strict=False)] = None
+    tls_key: Annotated[ExistingFile | None, Field(strict=False)] = None
+
+    @model_validator(mode="after")
+    def _all_certificates(self) -> WorkerSettings:
+        given = [value is not None for value in (self.tls_ca, self.tls_certificate, self.tls_key)]
+        if any(given) and not all(given):
+            raise ValueError("tls_ca, tls_certificate and tls_key belong together: give all three, or none")
+        return self
+
+    @property
+    def certificates(self) -> Certificates | None:
+        """Certificates for an encrypted cluster; None where they are left to Dask's configuration."""
+        from screening.cluster import Certificates
+
+        if self.tls_ca is None or self.tls_certificate is None or self.tls_key is None:
+            return None
+        return Certificates(self.tls_ca, self.tls_certificate, self.tls_key)
 
 
 def _some_plates(plates: tuple[PlateSettings, ...]) -> tuple[PlateSettings, ...]:
@@ -372,6 +395,7 @@ device = "auto"              # auto, cpu, mps, cuda or cuda:0
 [classify]
 stride_px = 160              # step between patches of 160 px (25.6 um); less lets them overlap
 batch = 32                   # patches classified together
+# mode = "exact"             # "dense": whole fields at once; refused where that gives other numbers
 # vote = "mean"              # how overlapping windows make the map of states: "mean" or "majority"
 
 [analysis]
@@ -391,4 +415,7 @@ hit_effect = 0.1             # excess death at the top dose that a hit reaches f
 [workers]
 count = "auto"               # processes on this machine
 scheduler = ""               # address of a Dask scheduler instead, such as tcp://10.0.0.1:8786
+# tls_ca = "ca.pem"          # with a tls:// address: the authority's certificate,
+# tls_certificate = "me.pem" # this machine's,
+# tls_key = "me.key"         # and its key
 """

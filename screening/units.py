@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from plates.ingest.tables import DONE, MISSING
 from plates.patches import Vote, class_map
 from plates.store import Plate, open_plate
 from screening.regions import MEANINGS, RUN, Record, note_failure, read_region, write_region
+
+Mode = Literal["exact", "dense"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+"""How windows are shown to the network: each for itself, or the field at once (`models.dense`)."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Job:
     stride: int
     batch: int | None
     vote: Vote
+    mode: Mode
     folder: str
     settings: str
     uncertain_below: float  # 0 where the classifier has no threshold of doubt
@@ -133,6 +138,7 @@ def _each_alone(job: Job, units: Sequence[Unit]) -> Done:
 
 def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
     begun = time.perf_counter()
+    from models.dense import classify_dense
     from models.inference import cached_classifier, classify_fields
     from models.timing import Timing
 
@@ -178,7 +184,11 @@ def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
         done.writing_s += time.perf_counter() - begun
 
     timing, current = Timing(), 0
-    for answer in classify_fields(classifier, images(), stride=job.stride, batch=job.batch, timing=timing):
+    if job.mode == "dense":
+        answers = classify_dense(classifier, images(), stride=job.stride, timing=timing)
+    else:
+        answers = classify_fields(classifier, images(), stride=job.stride, batch=job.batch, timing=timing)
+    for answer in answers:
         number, timepoint = asked.popleft()
         while current < number:
             finish(current)

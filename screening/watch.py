@@ -189,7 +189,13 @@ def _follow(
     looking.start()
     workers = worker_count(settings.workers.count)
     try:
-        with cluster(workers=workers, scheduler=settings.workers.scheduler) as client:
+        where = settings.workers
+        with cluster(
+            workers=workers,
+            scheduler=where.scheduler,
+            device=settings.classifier.device,
+            certificates=where.certificates,
+        ) as client:
             _warm_up(settings, client)
             rounds = [Rounds(settings, one, client=client, device=device, shown=shown, tell=tell) for one in plates]
             worked = time.monotonic()

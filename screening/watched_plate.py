@@ -154,6 +154,7 @@ class Rounds:
                 stride=settings.classify.stride_px,
                 batch=settings.classify.batch,
                 vote=settings.classify.vote,
+                mode=settings.classify.mode,
                 device=settings.classifier.device,
                 client=self._client,
                 only=changed,

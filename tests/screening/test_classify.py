@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from plates.errors import UnfinishedError, WorkerLostError
+from plates.errors import SettingsError, UnfinishedError, WorkerLostError
 from plates.ingest.convert import ingest
 from plates.layout import read_plate_map
 from plates.results import read_result, result_attributes
@@ -141,7 +141,7 @@ def test_a_unit_that_ends_its_workers_is_set_aside_and_its_neighbours_are_kept(
 ) -> None:
     poison = plate.wells[4]
 
-    def dying(function: Any, units: Sequence[tuple[Job, list[Unit]]], *, client: Any) -> Iterator[Any]:
+    def dying(function: Any, units: Sequence[tuple[Job, list[Unit]]], *, client: Any, places: Any) -> Iterator[Any]:
         for job, task in units:
             lost = any(unit.well == poison for unit in task)
             yield (job, task), WorkerLostError("it ended every worker that tried it.") if lost else function(job, task)
@@ -241,3 +241,20 @@ def test_a_task_tells_its_time_and_its_memory(plate: Plate, classifier: Path, mo
         0 < done.timing["computing_s"] + done.timing["preparing_s"] + done.writing_s <= done.worked_s for done in told
     )
     assert all(done.peak_bytes > 1e7 for done in told)
+
+
+def test_dense_mode_is_refused_where_it_gives_other_numbers(
+    plate: Plate, classifier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match="at least 300 are needed"):
+        classify_plate(plate.path, classifier=classifier, mode="dense")
+    monkeypatch.setattr("models.dense.LEAST_WINDOWS", 10)
+    with pytest.raises(SettingsError, match="Dense mode is not the same as exact windows"):
+        classify_plate(plate.path, classifier=classifier, mode="dense")
+    monkeypatch.setattr("models.dense.check_dense", lambda *args, **options: None)
+    classify_plate(plate.path, classifier=classifier, mode="dense")
+    dense = probabilities(plate.path)
+    assert dense.attrs["mode"] == "dense"
+    exact = classify_plate(plate.path, classifier=classifier)
+    assert exact.reasons == {"other settings or version": 32}
+    assert float(abs(probabilities(plate.path)["probability"] - dense["probability"]).max()) > 0.001
