@@ -9,7 +9,8 @@ demo: $(VENV)/.runtime
 	$(VENV)/bin/tomoscreen demo --out demo
 
 test: $(VENV)/.development
-	$(VENV)/bin/python -m pytest
+	@# tests of one file share what they make, so they stay on one core
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.development
 	$(VENV)/bin/ruff check .
