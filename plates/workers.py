@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ def terms(places: Sequence[Path]) -> Terms:
 
 def installed() -> tuple[tuple[str, str], ...]:
     """Versions of what decides numbers and files; "" where a package is absent."""
-    return tuple((name, comparable(_version(name))) for name in SOFTWARE)
+    versions = [(name, comparable(_version(name))) for name in SOFTWARE]
+    # of tomoscreen itself also what the version does not tell: checkouts of one version differ
+    return (*versions, ("tomoscreen's code", _code()))
 
 
 def comparable(text: str | None) -> str:
@@ -94,6 +97,17 @@ def _address() -> str:
         return str(get_worker().address)
     except ValueError:  # in no worker
         return ""
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Digest of the code that makes numbers, as it lay on the disk when this process first asked."""
+    root, digest = Path(__file__).parents[1], sha256()
+    for file in sorted(
+        file for package in ("plates", "models", "screening") for file in (root / package).rglob("*.py")
+    ):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _version(name: str) -> str | None:

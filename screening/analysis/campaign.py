@@ -35,7 +35,7 @@ def combine(
     allow_mixed: bool = False,
     provenance: Mapping[str, str] | None = None,
 ) -> Path:
-    """Fit all plates together; write `plates`, `dose_response`, `kinetics`, `pathways`, `ranking`, and their steadiness.
+    """Fit all plates together; write `plates`, `dose_response`, `kinetics`, `pathways`, `ranking`, and how steady.
 
     The latter are `reference_trend`, `agreement` and `batches` (`reference_trend.py`), of all plates, failed ones too.
 

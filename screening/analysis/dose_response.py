@@ -10,10 +10,21 @@ import pandas as pd
 import xarray as xr
 
 from . import wells
-from .curves import CURVE_POINTS, RULE, Fits, fit_curves, fit_design, judge, stack
-from .log_logistic import Limits
+from .curve_status import RULE, judge
+from .curves import fit_curves, fit_table
+from .design_fit import CURVE_POINTS, Fits, collapse, fit_design, stack
+from .log_logistic import ZERO_DOSE, Design, Limits
+from .plate_effect import plate_effect
 
-__all__ = ["fit_curves", "fit_dose_response"]
+__all__ = ["fit_curves", "fit_dose_response", "fit_table"]
+
+NUMBERS = (
+    *("ec50", "ec50_low", "ec50_high", "ec50_bound", "ec50_fit", "profile_low", "profile_high"),
+    *("ec50_absolute", "ec50_absolute_low", "ec50_absolute_high", "ec50_loss", "peak_dose"),
+    *("bottom", "top", "hill", "emax", "emax_low", "emax_high", "auc", "aac"),
+    *("p_value", "p_adjusted", "lack_of_fit", "non_monotone", "shape_p", "rss", "n", "doses"),
+)
+TEXTS = ("status", "reasons", "grade", "note", "shape")
 
 
 def fit_dose_response(
@@ -67,12 +78,19 @@ def fit_dose_response(
     pooled = wells.pool_wells(plates)
     frame = wells.table(pooled, timepoint=timepoint)
     names = wells.compounds(pooled)
-    effects = {readout: _plate_effect(frame, readout) for readout in wells.READOUTS}
+    treated = frame[~frame["vehicle"]]
+    effects = {
+        readout: plate_effect(treated, curve="compound", dose="log_dose", plate="plate", response=readout)
+        for readout in wells.READOUTS
+    }
     limits = Limits((pooled.attrs["floor"], 1.0), (pooled.attrs["floor"], 1.0), hill)
     fits = _fit_compounds(frame, names, effects, limits=limits, level=level, seed=seed)
     if fits is not None:
-        table = judge(fits, alpha=alpha, minimum_effect=minimum_effect, direction=1, hill=hill)
+        table = judge(fits.table, alpha=alpha, minimum_effect=minimum_effect, direction=1, hill=hill)
         fits = replace(fits, table=table)
+        flat = (table["status"] == "no_effect").to_numpy()
+        for drawn in (fits.curve, fits.low, fits.high):
+            drawn[flat] = np.nan
     reading = pooled.response.isel(timepoint=timepoint)
     return _dataset(fits, frame, names).assign_attrs(
         timepoint=int(plates[0].timepoint.values[timepoint]),
@@ -109,79 +127,39 @@ def _fit_compounds(
         rows = [treated[treated["compound"] == name].sort_values(["log_dose", "plate", "well"]) for name in group]
         responses = np.concatenate([part[list(wells.READOUTS)].to_numpy().T for part in rows])
         repeat = len(group)
+        design, means, spread = collapse(np.array(doses), responses)
+        if centre is not None:
+            # a median is as good as the mean of 2 / pi as many wells
+            weight = np.r_[len(vehicle) * 2 / np.pi, design.weight]
+            design = Design(np.r_[ZERO_DOSE, design.log_dose], weight, design.within)
+            means = np.column_stack([np.tile(centre, repeat), means])
         fitted = fit_design(
-            np.array(doses),
-            responses,
+            design,
+            means,
+            spread,
             limits=limits,
             level=level,
             seed=seed,
             design_effect=np.tile([effects[readout] for readout in wells.READOUTS], repeat),
             noise=np.tile(noise, repeat),
             fractions=True,
-            # a median is as good as the mean of 2 / pi as many wells
-            vehicle=None if centre is None else (np.tile(centre, repeat), len(vehicle) * 2 / np.pi),
+            wells=len(doses),
         )
         index = pd.MultiIndex.from_product([group, wells.READOUTS], names=["compound", "readout"])
         fits.append(replace(fitted, table=fitted.table.set_index(index)))
     return stack(fits) if fits else None
 
 
-def _plate_effect(frame: pd.DataFrame, readout: str) -> float:
-    """How much more plates disagree about a compound than its wells do: ratio of mean squares, at least 1.
-
-    Two-way layout (dose, plate) within each compound, pooled over compounds, because the two or three
-    plates of one compound cannot tell their spread.
-    """
-    treated = frame[~frame["vehicle"]]
-    cells = treated.groupby(["compound", "log_dose", "plate"])[readout].mean().unstack("plate")
-    between = within = 0.0
-    between_df = within_df = 0
-    for _, block in cells.groupby(level="compound"):
-        block = block.dropna(axis=1, how="all").dropna()
-        doses, plates = block.shape
-        if plates < 2 or doses < 2:
-            continue
-        values = block.to_numpy()
-        column = values.mean(axis=0) - values.mean()
-        rest = values - values.mean(axis=1, keepdims=True) - column
-        between += doses * float((column**2).sum())
-        within += float((rest**2).sum())
-        between_df += plates - 1
-        within_df += (plates - 1) * (doses - 1)
-    if not between_df or within <= 0:
-        return 1.0
-    return max(1.0, (between / between_df) / (within / within_df))
-
-
 def _dataset(fits: Fits | None, frame: pd.DataFrame, names: list[str]) -> xr.Dataset:
     """Tables, points and drawn curves as one Dataset, compounds in the given order."""
     index = pd.MultiIndex.from_product([names, wells.READOUTS], names=["compound", "readout"])
     shape = (len(names), len(wells.READOUTS))
-    numbers = (
-        "ec50",
-        "ec50_low",
-        "ec50_high",
-        "ec50_bound",
-        "ec50_fit",
-        "bottom",
-        "top",
-        "hill",
-        "emax",
-        "emax_low",
-        "emax_high",
-        "p_value",
-        "p_adjusted",
-        "rss",
-        "n",
-        "doses",
-    )
-    texts = ("status", "grade", "note")
-    table = fits.table if fits else pd.DataFrame(index=index, columns=[*numbers, *texts])
+    table = fits.table if fits else pd.DataFrame(index=index, columns=[*NUMBERS, *TEXTS])
     place = index.get_indexer(table.index)
     pairs = ("compound", "readout")
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    for name in (*numbers, *texts):
-        values = np.empty(len(index), dtype=object if name in texts else float)
+    for name in (*NUMBERS, *TEXTS):
+        values = np.empty(len(index), dtype=object if name in TEXTS else float)
         values[place] = table[name].to_numpy()
         variables[name] = (pairs, values.reshape(shape))
     for name, field in (
@@ -196,7 +174,8 @@ def _dataset(fits: Fits | None, frame: pd.DataFrame, names: list[str]) -> xr.Dat
         variables[name] = ((*pairs, "curve_point"), drawn.reshape(*shape, CURVE_POINTS))
     variables |= _points(frame, names)
     dataset = xr.Dataset(variables, coords={"compound": np.array(names, dtype=object), "readout": list(wells.READOUTS)})
-    for name in ("ec50", "ec50_low", "ec50_high", "ec50_bound", "ec50_fit", "curve_dose", "dose"):
+    potencies = [name for name in NUMBERS if name.startswith(("ec50", "profile")) or name == "peak_dose"]
+    for name in (*potencies, "curve_dose", "dose"):
         dataset[name].attrs["units"] = "uM"
     return dataset
 

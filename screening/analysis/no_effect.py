@@ -12,7 +12,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, special
 
-from .log_logistic import ZERO_DOSE, Array, Curves, Design, Limits, fit
+from .global_fit import fit
+from .log_logistic import ZERO_DOSE, Array, Curves, Design, Limits
 
 TAIL = 0.02  # below this p the simulation is too coarse and a fitted beta distribution goes on
 
@@ -25,25 +26,27 @@ def p_values(
     *,
     limits: Limits,
     design_effect: float | Array = 1.0,
-    draws: int = 4000,
+    draws: int = 8000,
     seed: int = 0,
 ) -> Array:
     """Probability that a compound without effect is fitted at least as well, (curve,).
 
     The null curves may use any asymptotes, also where `limits` bounds them: that can only raise the p-value.
+    A bottom that is fixed is known to the null too, which then is that number.
 
     Parameters
     ----------
     design, means, spread, curves, limits
-        As in `log_logistic.fit`, both asymptotes free or bounded, not fixed.
+        As in `global_fit.fit`; the top not fixed.
     design_effect
         Factor by which wells that share a plate inflate the variance.
     draws, seed
         Null curves and their random numbers; the same for every call with this design.
     """
-    if limits.parameters < 4:
-        raise ValueError("the test for no effect needs both asymptotes free")
-    constant = (means - means @ design.weight[:, None] / design.weight.sum()) ** 2 @ design.weight + spread
+    if not testable(limits):
+        raise ValueError("the test for no effect needs a top that is not fixed")
+    fixed = limits.bottom[0] if limits.bottom[0] == limits.bottom[1] else None
+    constant = _constant(design, means, fixed) + spread
     explained = np.maximum(constant - curves.rss, 0) / design_effect
     unexplained = np.divide(curves.rss, curves.rss + explained, out=np.ones_like(explained), where=constant > 0)
     # the same dilution scheme has the same null wherever it starts
@@ -54,6 +57,7 @@ def p_values(
         bool(design.tested.size < design.log_dose.size),
         design.within,
         limits.hill,
+        fixed is not None,
         draws,
         seed,
     )
@@ -63,6 +67,18 @@ def p_values(
     return p
 
 
+def testable(limits: Limits) -> bool:
+    """Whether no effect is a curve within the limits: a fixed top that the data stay away from rules it out."""
+    return limits.top[0] < limits.top[1]
+
+
+def _constant(design: Design, means: Array, fixed: float | None) -> Array:
+    """What a constant leaves of the means, the best one or the one that is known."""
+    level = (means @ design.weight / design.weight.sum())[:, None] if fixed is None else fixed
+    left: Array = (means - level) ** 2 @ design.weight
+    return left
+
+
 @lru_cache(maxsize=256)
 def _null(
     relative: tuple[float, ...],
@@ -70,6 +86,7 @@ def _null(
     has_vehicle: bool,
     within: int,
     hill: tuple[float, float],
+    known: bool,
     draws: int,
     seed: int,
 ) -> tuple[Array, float]:
@@ -81,16 +98,20 @@ def _null(
     if has_vehicle:
         log_dose[0] = ZERO_DOSE
     design = Design(log_dose, np.array(weight), within)
-    limits = Limits(hill=hill)
+    limits = Limits((0.0, 0.0), hill=hill) if known else Limits(hill=hill)
     rng = np.random.default_rng(seed)
     means = rng.standard_normal((draws, len(weight))) / np.sqrt(design.weight)
     spread = rng.chisquare(within, draws) if within else np.zeros(draws)
-    curves = fit(design, means, spread, limits=limits)
-    level = means @ design.weight / design.weight.sum()
-    constant = (means - level[:, None]) ** 2 @ design.weight + spread
+    curves = fit(design, means, spread, limits=limits, close=1e-4)  # a p-value needs no ten digits
+    constant = _constant(design, means, 0.0 if known else None) + spread
     ratio = np.sort(curves.rss / constant)
     ratio.setflags(write=False)  # shared by every caller of the cache
     half = design.freedom(limits) / 2
     edge = float(np.quantile(ratio, TAIL))
     shape = optimize.brentq(lambda b: special.betainc(half, b, edge) - TAIL, 1e-3, 1e3)
     return ratio, float(shape)
+
+
+def forget() -> None:
+    """Drop all simulated nulls, so that the time of the next call holds its own."""
+    _null.cache_clear()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from .log_logistic import CHUNK, Array, Curves, Design, Limits, add_spread, choose, chunks, descend, grid_rss
+from .descent import descend, normal, trial_at
+from .global_fit import fit
+from .log_logistic import Array, Curves, Design, Limits
+from .survey import LOCATIONS, Survey, survey
 
-SLOPES, LOCATIONS = 28, 141  # grid on which the profile is looked at before its crossings are polished
+SAME = 1e-7  # decades to which an end is found
+NEWTON, HALVINGS = 14, 20  # rounds; what the first leaves open is narrowed down
 
 
 def profile(
@@ -19,123 +23,181 @@ def profile(
     limits: Limits,
     level: float = 0.95,
     design_effect: float | Array = 1.0,
-) -> tuple[Curves, Array, Array]:
+    grid: Survey | None = None,
+    sides: tuple[int, ...] = (-1, 1),
+) -> tuple[Array, ...]:
     """Profile-likelihood interval of log10 EC50, all other parameters fitted again at each trial value.
 
     The interval is {E : RSS(E) <= RSS_min (1 + t^2 / df)} (Bates & Watts 1988, 6.1), its ends the outermost
     crossings; an end that is not found within `REACH` decades of the tested doses is unbounded. Slopes stay
     within `limits.hill`, on which the interval depends.
 
+    Parameters
+    ----------
+    design, means, spread, limits, grid
+        As in `global_fit.fit`.
+    curves
+        What it found.
+    level
+        Of the interval.
+    design_effect
+        Factor of the variance for wells that are not independent.
+    sides
+        -1 for the lower end, 1 for the upper one.
+
     Returns
     -------
-    curves, low, high
-        The curves (a corner of the grid that beat a fit has replaced it), and log10 limits, (curve,), with
-        -inf or inf where unbounded.
+    tuple of arrays
+        log10 limits, (curve,) for each side, -inf or inf where unbounded.
     """
-    slopes = np.geomspace(*limits.hill, SLOPES)
-    locations = np.linspace(*design.reach, LOCATIONS)
-    lowest = np.empty((len(means), LOCATIONS))
-    slope = np.empty((len(means), LOCATIONS))
-    for rows in chunks(np.arange(len(means)), CHUNK):
-        grid = grid_rss(design, means[rows], slopes, locations, limits).reshape(-1, SLOPES, LOCATIONS)
-        best = grid.argmin(axis=1)
-        lowest[rows] = np.take_along_axis(grid, best[:, None], axis=1)[:, 0]
-        slope[rows] = np.log(slopes[best])
-
-    curves = _improved(design, means, spread, curves, lowest, slope, locations, limits)
+    grid = grid or survey(design, means, limits)
     t = stats.t.ppf(0.5 + level / 2, design.freedom(limits))
     # limits without the spread inside doses, which no parameter changes
     ceiling = curves.rss * (1 + design_effect * t**2 / design.freedom(limits)) - spread
-    low, high = (_crossing(design, means, curves, ceiling, lowest, slope, locations, limits, side) for side in (-1, 1))
+    return tuple(_end(design, means, curves, ceiling, grid, limits, side) for side in sides)
+
+
+def fit_with_interval(
+    design: Design, means: Array, spread: Array, *, limits: Limits, level: float = 0.95
+) -> tuple[Curves, Array, Array]:
+    """Fit curves and bound log10 EC50, over one survey."""
+    grid = survey(design, means, limits)
+    curves = fit(design, means, spread, limits=limits, grid=grid)
+    low, high = profile(design, means, spread, curves, limits=limits, level=level, grid=grid)
     return curves, low, high
 
 
-def _improved(
-    design: Design,
-    means: Array,
-    spread: Array,
-    curves: Curves,
-    lowest: Array,
-    slope: Array,
-    locations: Array,
-    limits: Limits,
-) -> Curves:
-    """Curves started again where the profile's grid found a lower corner than the fit did."""
-    corner = lowest.argmin(axis=1)
-    worse = np.flatnonzero(lowest.min(axis=1) + spread < curves.rss * (1 - 1e-9))
-    if not worse.size:
-        return curves
-    again = descend(design, means[worse], slope[worse, corner[worse]], locations[corner[worse]], limits)
-    again = add_spread(again, spread[worse])
-    old = Curves(*(getattr(curves, n)[worse] for n in ("bottom", "top", "hill", "location", "rss")))
-    best = choose([old, again], np.argmin([old.rss, again.rss], axis=0))
-    merged = {}
-    for name in ("bottom", "top", "hill", "location", "rss"):
-        merged[name] = getattr(curves, name).copy()
-        merged[name][worse] = getattr(best, name)
-    return Curves(**merged)
-
-
-def _crossing(
-    design: Design,
-    means: Array,
-    curves: Curves,
-    ceiling: Array,
-    lowest: Array,
-    slope: Array,
-    locations: Array,
-    limits: Limits,
-    side: int,
+def _end(
+    design: Design, means: Array, curves: Curves, ceiling: Array, grid: Survey, limits: Limits, side: int
 ) -> Array:
     """Outermost location on one side at which the profile reaches the ceiling; +-inf where it never does."""
     last = LOCATIONS - 1
-    inside = lowest <= ceiling[:, None]
-    index = np.arange(LOCATIONS)
+    locations = grid.locations
+    inside = grid.lowest <= ceiling[:, None]
     if side > 0:
-        edge = np.where(inside, index, -1).max(axis=1)
-        nearest = np.searchsorted(locations, curves.location, side="right") - 1
-        edge = np.maximum(edge, np.clip(nearest, 0, last))
+        edge = np.where(inside.any(axis=1), last - inside[:, ::-1].argmax(axis=1), -1)
+        edge = np.maximum(edge, np.clip(np.searchsorted(locations, curves.location, side="right") - 1, 0, last))
     else:
-        edge = np.where(inside, index, LOCATIONS).min(axis=1)
-        nearest = np.searchsorted(locations, curves.location, side="left")
-        edge = np.minimum(edge, np.clip(nearest, 0, last))
+        edge = np.where(inside.any(axis=1), inside.argmax(axis=1), LOCATIONS)
+        edge = np.minimum(edge, np.clip(np.searchsorted(locations, curves.location, side="left"), 0, last))
     ends = np.where(edge == (last if side > 0 else 0), np.inf * side, np.nan)
-    at_edge = side * (locations[edge] - curves.location)
-    near = np.where(at_edge > 0, locations[edge], curves.location)  # a location known to be inside
-    start = np.where(at_edge > 0, slope[np.arange(len(edge)), edge], np.log(curves.hill))
+    beyond = side * (locations[edge] - curves.location) > 0
+    near = np.where(beyond, locations[edge], curves.location)  # a location known to be inside
+    start = np.log(curves.hill)
+    far = np.flatnonzero(beyond & np.isnan(ends))
+    start[far] = np.log(grid.slopes[grid.over_slopes(edge[far], limits, far).argmin(axis=1)])
+    # the grid overstates the profile between its slopes: look again, and walk on while still inside
+    outer = np.clip(edge + side, 0, last)
     todo = np.flatnonzero(np.isnan(ends))
-    # the grid overstates the profile between its slopes: polish, and walk on while still inside
-    outer = edge + side
     while todo.size:
-        trial, ln_hill = _profile_at(design, means[todo], locations[outer[todo]], start[todo], limits)
-        grid_start = slope[todo, outer[todo]]
-        other, other_hill = _profile_at(design, means[todo], locations[outer[todo]], grid_start, limits)
-        ln_hill = np.where(other < trial, other_hill, ln_hill)
-        still = np.minimum(trial, other) <= ceiling[todo]
-        near[todo[still]] = locations[outer[todo[still]]]
-        start[todo[still]] = ln_hill[still]
+        at = locations[outer[todo]]
+        over = np.log(grid.slopes[grid.over_slopes(outer[todo], limits, todo).argmin(axis=1)])
+        rss, ln_hill = _profile_at(design, means[todo], at, over, limits, rounds=8)
+        unsure = np.flatnonzero(rss > ceiling[todo])
+        other, other_hill = _profile_at(design, means[todo][unsure], at[unsure], start[todo][unsure], limits, rounds=8)
+        lower = other < rss[unsure]
+        rss[unsure[lower]], ln_hill[unsure[lower]] = other[lower], other_hill[lower]
+        still = rss <= ceiling[todo]
+        near[todo[still]], start[todo[still]] = at[still], ln_hill[still]
         ended = still & ((outer[todo] == 0) | (outer[todo] == last))
         ends[todo[ended]] = np.inf * side
-        outer[todo[still & ~ended]] += side
         todo = todo[still & ~ended]
+        outer[todo] += side
     todo = np.flatnonzero(np.isnan(ends))
-    ends[todo] = _bisect(design, means[todo], near[todo], locations[outer[todo]], start[todo], ceiling[todo], limits)
+    if todo.size:
+        ends[todo] = _root(design, means[todo], near[todo], locations[outer[todo]], start[todo], ceiling[todo], limits)
     return ends
 
 
-def _profile_at(design: Design, means: Array, location: Array, ln_hill: Array, limits: Limits) -> tuple[Array, Array]:
-    held = descend(design, means, ln_hill, location, limits, hold=True, rounds=40)
+def _root(
+    design: Design, means: Array, inner: Array, outer: Array, ln_hill: Array, ceiling: Array, limits: Limits
+) -> Array:
+    """Where the profile crosses its ceiling between a location inside the interval and one outside it.
+
+    Newton's steps on both the ceiling and the slope's optimum, along the valley of `ln_hill`, the best slope
+    at the inner location, and inside the bracket.
+    """
+    y, weight = np.ascontiguousarray(means.T), design.weight
+    box = np.log(limits.hill)
+    theta = np.stack([ln_hill, inner])
+    inner_hill, found = ln_hill.copy(), np.full(len(means), np.nan)
+    before, trust = np.zeros(len(means)), np.ones(len(means))
+    active = np.arange(len(means))
+    for _ in range(NEWTON):
+        state = trial_at(design, y, theta, limits)
+        gradient, curvature = normal(theta, state, weight)
+        c00, c01, c11 = np.maximum(curvature[0, 0], 1e-200), curvature[0, 1], curvature[1, 1]
+        free = ~((theta[0] <= box[0]) & (gradient[0] < 0) | (theta[0] >= box[1]) & (gradient[0] > 0))
+        shift = np.where(free, gradient[0] / c00, 0)
+        follow = np.where(free, c01 / c00, 0)
+        # the profile as a parabola around here: low + 2 slope d + bend d^2
+        low = state.rss - ceiling - shift * gradient[0]
+        slope, bend = -(gradient[1] - follow * gradient[0]), np.maximum(c11 - follow * c01, 0)
+        inside = state.rss <= ceiling
+        settled = np.abs(shift) < 1e-3
+        inner, inner_hill = np.where(inside, theta[1], inner), np.where(inside, theta[0], inner_hill)
+        outer = np.where(~inside & settled & (low > 0), theta[1], outer)
+        out = np.sign(outer - inner)
+        root = np.sqrt(np.maximum(slope**2 - bend * low, 0))
+        # the root on the rising side, written without a difference of like numbers
+        steep = slope + out * root
+        usable = np.abs(steep) * 10 > np.abs(low)  # further than ten decades is no step
+        wanted = theta[1] - np.divide(low, steep, out=np.zeros_like(low), where=usable)
+        between = usable & ((wanted - inner) * (wanted - outer) <= 0)
+        # without a usable step: settle the slope here first, or halve the bracket
+        wanted = np.where(between, wanted, np.where(settled | inside, (inner + outer) / 2, theta[1]))
+        moved = wanted - theta[1]
+        # the slope's curvature leaves out its second derivatives: turn less where it overshot
+        trust = np.where(shift * before < 0, trust / 2, np.minimum(2 * trust, 1.0))
+        before = shift
+        turn = np.clip(trust * shift - np.where(between, follow * moved, 0), -0.7, 0.7)
+        found_slope = (np.abs(turn) < 1e-4) | (np.abs(shift * gradient[0]) < 1e-9 * state.rss)
+        done = between & (np.abs(moved) < SAME) & found_slope | (np.abs(outer - inner) < SAME)
+        found[active[done]] = wanted[done]
+        theta = np.stack([np.clip(theta[0] + turn, *box), wanted])
+        if done.any():
+            kept = np.flatnonzero(~done)
+            active, theta, y = active[kept], theta[:, kept], y[:, kept]
+            inner, outer, inner_hill, ceiling = inner[kept], outer[kept], inner_hill[kept], ceiling[kept]
+            before, trust = before[kept], trust[kept]
+            if not active.size:
+                return found
+    found[active] = _narrow(design, means[active], inner, outer, inner_hill, ceiling, limits)
+    return found
+
+
+def _profile_at(
+    design: Design, means: Array, location: Array, ln_hill: Array, limits: Limits, *, rounds: int = 12
+) -> tuple[Array, Array]:
+    held = descend(design, means, ln_hill, location, limits, hold=True, rounds=rounds, close=1e-6)
     return held.rss, np.log(held.hill)
 
 
-def _bisect(
+def _narrow(
     design: Design, means: Array, inner: Array, outer: Array, ln_hill: Array, ceiling: Array, limits: Limits
 ) -> Array:
-    """Crossing between a location inside the interval and one outside it, to 1e-5 of the grid's step."""
-    for _ in range(17):
-        middle = (inner + outer) / 2
-        rss, found = _profile_at(design, means, middle, ln_hill, limits)
-        inside = rss <= ceiling
-        inner, outer = np.where(inside, middle, inner), np.where(inside, outer, middle)
-        ln_hill = np.where(inside, found, ln_hill)
-    return (inner + outer) / 2
+    """The crossing by regula falsi (Illinois) and halves in turn, for the few on which Newton's steps go astray."""
+    found, active = np.full(len(means), np.nan), np.arange(len(means))
+    under, hill = _profile_at(design, means, inner, ln_hill, limits)
+    over, _ = _profile_at(design, means, outer, ln_hill, limits)
+    under, over = np.minimum(under - ceiling, 0), np.maximum(over - ceiling, 0)
+    for turn in range(2 * HALVINGS):
+        share = np.divide(-under, over - under, out=np.full(len(under), 0.5), where=over > under)
+        trial = inner + (outer - inner) * (np.clip(share, 0.02, 0.98) if turn % 2 == 0 else 0.5)
+        rss, tried = _profile_at(design, means, trial, hill, limits)
+        gap = rss - ceiling
+        inside = gap <= 0
+        inner, outer = np.where(inside, trial, inner), np.where(inside, outer, trial)
+        # the end that stays counts half, or it would stay for long
+        under, over = np.where(inside, gap, under / 2), np.where(inside, over / 2, gap)
+        hill = np.where(inside, tried, hill)
+        done = (np.abs(outer - inner) < SAME) | (np.abs(gap) < 1e-9 * ceiling)
+        if done.any():
+            found[active[done]] = trial[done]
+            kept = np.flatnonzero(~done)
+            active, means, ceiling, hill = active[kept], means[kept], ceiling[kept], hill[kept]
+            inner, outer, under, over = inner[kept], outer[kept], under[kept], over[kept]
+            if not active.size:
+                return found
+    found[active] = (inner + outer) / 2
+    return found

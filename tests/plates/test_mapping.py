@@ -157,9 +157,8 @@ def test_a_unit_that_ends_every_worker_is_given_up_and_its_neighbours_are_not(tm
     assert "ended 4 workers" in str(lost)
     assert found == {number: number * number for number in range(30) if number != 5}
     tried = log.read_text().split()
-    # three times among the others, and once when all of them were done
+    # three times among the others, and once by itself; a neighbour that was suspected may come after it
     assert tried.count("5") == 4
-    assert tried[-1] == "5"
 
 
 def hungry(number: int, folder: str) -> int:

@@ -34,6 +34,7 @@ def test_a_simulated_field_is_classified_from_a_plate_that_is_gone_afterwards(
     monkeypatch.setattr(bench, "SIMULATED_PX", 480)
     monkeypatch.setattr(bench, "MOST_FIELDS", 3)
     seen: list[Path] = []
+
     def watched(path: Path, **options: object) -> RunSummary:
         seen.append(path)
         return classify_plate(path, **options)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 from plates.errors import SettingsError
 from plates.mapping import map_units
+from plates.workers import ClusterLostError
 from screening.cluster import WORKER_ENVIRONMENT, Certificates, cluster, clusters, visible_gpus, worker_count
-from tests.hosts import certificates, hidden, scheduler_process, worker_process
+from tests.hosts import ROOT, certificates, hidden, scheduler_process, worker_process
 
 
 def where(number: int) -> tuple[str, str]:
@@ -186,6 +188,22 @@ def test_a_worker_with_another_version_that_comes_later_is_given_no_work(
         outcomes = [outcome for _, outcome in map_units(where, [(number,) for number in range(12)], client=client)]
     assert {folder for _, folder in outcomes} == {str(tmp_path / "one")}
     assert "tomoscreen is 9.9 there" in caplog.text
+
+
+def test_a_worker_with_other_code_of_the_same_version_is_given_no_work(tmp_path: Path) -> None:
+    for package in ("plates", "models", "screening"):
+        shutil.copytree(ROOT / package, tmp_path / "other" / package, ignore=shutil.ignore_patterns("*.safetensors"))
+    with (tmp_path / "other" / "screening" / "units.py").open("a") as file:
+        file.write("# a line more\n")
+    with (
+        scheduler_process(tmp_path / "login") as (address, _),
+        cluster(workers=1, scheduler=address) as client,
+        worker_process(tmp_path / "one", address, environment={"PYTHONPATH": str(tmp_path / "other")}),
+        pytest.raises(
+            ClusterLostError, match=r"(?s)No worker can do the work.*tomoscreen's code is \w+ there, \w+ here"
+        ),
+    ):
+        list(map_units(where, [(1,)], client=client))
 
 
 def test_an_encrypted_cluster_answers_those_with_its_certificates_only(

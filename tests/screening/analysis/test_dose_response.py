@@ -12,9 +12,9 @@ import xarray as xr
 
 from screening.analysis.curves import fit_curves
 from screening.analysis.dose_response import fit_dose_response
-from screening.analysis.log_logistic import ZERO_DOSE, Design, Limits, band, fit
+from screening.analysis.log_logistic import ZERO_DOSE, Design, Limits, band
 from screening.analysis.normalization import normalize
-from screening.analysis.profile_likelihood import profile
+from screening.analysis.profile_likelihood import fit_with_interval
 
 from .by_hand import DOSES, fractions_of
 
@@ -69,13 +69,11 @@ def test_real_curves_reach_the_optimum_that_drc_reached(anchor: Any) -> None:
     # drc's falling curve: its d is the response at dose 0, its c the one at infinite dose; LL.3 fixes c = 0.
     # The reference profile let slopes run from 0.02 to 2000, which some of its ends depend on.
     limits = Limits(top=(-np.inf, np.inf) if anchor.model == "LL.4" else (0.0, 0.0), hill=(0.02, 2000.0))
-    fitted, low, high = profile(
-        design, means[None], spread, fit(design, means[None], spread, limits=limits), limits=limits
-    )
+    fitted, low, high = fit_with_interval(design, means[None], spread, limits=limits)
     assert 10 ** fitted.location[0] == pytest.approx(anchor.e, rel=1e-6)
     assert fitted.rss[0] <= anchor.rss * (1 + 1e-9)
     assert fitted.hill[0] == pytest.approx(anchor.b, rel=1e-5)
-    _, location_se = band(design, fitted, design.tested, limits=limits)
+    _, location_se, _ = band(design, fitted, design.tested, limits=limits)
     assert location_se[0] == pytest.approx(anchor.se_log10e_GN, rel=1e-5)
     for end, expected in ((low, anchor.py_profile_lo), (high, anchor.py_profile_hi)):
         if not np.isnan(expected):  # unbounded there is unbounded here
@@ -114,8 +112,13 @@ def test_an_ec50_outside_the_doses_is_a_bound() -> None:
     fits = fit_curves(dose, responses, bottom=(-0.1, 1.0), top=(-0.1, 1.0))
     assert list(fits["status"]) == ["above_range", "below_range"]
     assert list(fits["ec50"]) == [np.inf, 0.0]
-    assert 5 < fits["ec50_low"][0] < 120 < fits["ec50_high"][0]
-    assert fits["ec50_low"][1] <= 0.0008 < fits["ec50_high"][1] < 0.01
+    assert 5 < fits["ec50_low"][0] <= 30
+    assert fits["ec50_high"][0] == np.inf
+    assert fits["profile_high"][0] > 120
+    # the interval ends below the lowest dose: what is told is "below the lowest dose"
+    assert fits["ec50_low"][1] == 0
+    assert fits["profile_low"][1] <= 0.0008 < fits["profile_high"][1] < 0.01
+    assert fits["ec50_high"][1] == pytest.approx(0.01)
     # without a bound on the plateau nothing tells how far up the EC50 may lie
     assert fit_curves(dose, responses)["ec50_high"][0] == np.inf
 
