@@ -5,7 +5,8 @@
 CLASSIFIER is a folder trained on simulated HeLa-like plates. Plates of another line are simulated in WORK_FOLDER: few
 of their patches are adapted to, all of them train a classifier of that line from scratch, and plates of other seeds
 judge both. Beside it stands what is commonly done (all layers at once, one rate, statistics by the batch); `--parts`
-adds the adaptation without each of its parts. An interrupted run goes on. About 25 core-minutes, 15 more with `--parts`.
+adds the adaptation without each of its parts. An interrupted run goes on. About 25 core-minutes, 15 more with
+`--parts`.
 """
 
 import argparse

@@ -124,6 +124,7 @@ def overhead(given: argparse.Namespace) -> None:
         160,
         None,
         "mean",
+        "exact",
         "/share",
         "0" * 64,
         0.5,
