@@ -1,10 +1,12 @@
 """A classifier's network made fast for its device, and how fast it is with nothing around it."""
 
 import copy
+import ctypes
 import logging
+import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 
 import torch
@@ -17,6 +19,9 @@ from .reading import Mark
 # Windows of a batch: (processor, GPU). A volume holds as much as many patches.
 FLAT_BATCH = (16, 256)
 VOLUME_BATCH = (8, 32)
+# Bytes: the largest layer's output of a batch fits in, a tomogram does not.
+KEPT_BLOCK, KEPT_IN_ALL = 1 << 28, 1 << 30
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
 log = logging.getLogger("tomoscreen")
 
 
@@ -40,6 +45,8 @@ class Engine:
         body.fc = nn.Identity()
         self.layout = _layout(self.device, volumes=self.card.planes is not None)
         self.body = body.to(self.device, self.dtype).to(memory_format=self.layout)
+        if self.device.type == "cpu":
+            keep_memory()
         self.features: Callable[[torch.Tensor], torch.Tensor] = self.body
         if compiled and self.device.type == "cuda":
             self.features = compile_body(self.body, self.blank(self.default_batch))
@@ -188,6 +195,20 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
                 setattr(module, first, fuse_conv_bn_eval(convolution, norm))
                 setattr(module, second, nn.Identity())
     return folded
+
+
+def keep_memory() -> None:
+    """Let this process keep memory that its tensors have freed, up to 1 GB, for the next ones.
+
+    Linux takes blocks above some size back at once and hands out new ones page by page, each cleared: measured,
+    6,000 pages a batch and 15 % of the time of a ResNet-18. Other systems are left as they are.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, AttributeError):  # a C library without these settings
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, KEPT_BLOCK)
+        library.mallopt(_TRIM_THRESHOLD, KEPT_IN_ALL)
 
 
 def compile_body(body: nn.Module, example: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:

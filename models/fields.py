@@ -13,6 +13,9 @@ from plates.patches import FOREGROUND_INDEX, FOREGROUND_SHARE, analysis_shape, w
 from .classifier import Card, normalise, relative_index, to_analysis_scale
 from .volumes import axial_weights
 
+# first pixel of each window along one axis, and the first one after it
+_Spans = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
 
 @dataclass(frozen=True, eq=False)
 class Field:
@@ -92,12 +95,12 @@ def prepare_field(
     yx = (voxel_um[-2], voxel_um[-1])
     relative = to_analysis_scale(relative_index(projection, medium_index=medium_index), voxel_um=yx)
     rows, columns = (window_grid(size, patch=card.patch_px, stride=stride) for size in relative.shape)
-    share = _window_means(relative > FOREGROUND_INDEX, rows, columns, card.patch_px)
+    windows_of = (rows, rows + card.patch_px), (columns, columns + card.patch_px)
+    share = _window_sums(relative > FOREGROUND_INDEX, *windows_of) / card.patch_px**2
     if not math.isfinite(medium_index):
         share.fill_(torch.nan)
     elif int(projection.min()) == 0:
-        measured = to_analysis_scale((projection != 0).float(), voxel_um=yx)
-        share[_window_means(measured > 0, rows, columns, card.patch_px) == 0] = torch.nan
+        share[_unmeasured(projection != 0, *windows_of, shape=relative.shape, yx=yx)] = torch.nan
     foreground = share.cpu().numpy()
     windows = np.flatnonzero(foreground > FOREGROUND_SHARE)
     if not len(windows):
@@ -159,15 +162,27 @@ def _focus_plane(stored: torch.Tensor, *, medium_index: float) -> int:
     return round(float((mass * np.arange(len(stored))).sum() / mass.sum()))
 
 
-def _window_means(
-    mask: torch.Tensor, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], patch: int
+def _unmeasured(
+    measured: torch.Tensor, rows: _Spans, columns: _Spans, *, shape: tuple[int, ...], yx: tuple[float, float]
 ) -> torch.Tensor:
-    """Mean of a mask (y, x) over each window, as two products with bands of ones; exact up to 2**24."""
+    """Windows (row, column) on which no measured pixel of the stored field (y, x) has an influence."""
+    # a pixel that is well inside a window before the field is resampled is so afterwards; nearly all windows have one
+    inside = [
+        (np.ceil(first * size / count).astype(np.int64) + 2, np.floor(last * size / count).astype(np.int64) - 2)
+        for (first, last), size, count in zip((rows, columns), measured.shape, shape, strict=True)
+    ]
+    found = _window_sums(measured, *inside) > 0
+    if not bool(found.all()):
+        found = _window_sums(to_analysis_scale(measured.float(), voxel_um=yx) > 0, rows, columns) > 0
+    return ~found
 
-    def bands(offsets: npt.NDArray[np.int64], size: int) -> torch.Tensor:
-        first = torch.from_numpy(offsets).to(mask.device)[:, None]
+
+def _window_sums(mask: torch.Tensor, rows: _Spans, columns: _Spans) -> torch.Tensor:
+    """Sum of a mask (y, x) over each window, as two products with bands of ones; exact up to 2**24."""
+
+    def bands(spans: _Spans, size: int) -> torch.Tensor:
+        first, last = (torch.from_numpy(edge).to(mask.device)[:, None] for edge in spans)
         place = torch.arange(size, device=mask.device)
-        return ((place >= first) & (place < first + patch)).float()
+        return ((place >= first) & (place < last)).float()
 
-    over_rows = bands(rows, mask.shape[0]) @ mask.float()
-    return over_rows @ bands(columns, mask.shape[1]).T / patch**2
+    return bands(rows, mask.shape[0]) @ mask.float() @ bands(columns, mask.shape[1]).T

@@ -90,9 +90,8 @@ class RunSummary:
 
     def lines(self) -> list[str]:
         """The run in a few lines."""
-        told = [
-            f"{self.plate}: {self.done} fields and timepoints classified by {self.classifier}, {self.skipped} done before"
-        ]
+        done = f"{self.done} fields and timepoints classified by {self.classifier}"
+        told = [f"{self.plate}: {done}, {self.skipped} done before"]
         told += [f"  {count} done again: {reason}" for reason, count in self.reasons.items()]
         if not self.timing or not self.done:
             return told
