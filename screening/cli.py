@@ -1,5 +1,6 @@
 """The commands; each parses, calls one function and prints what it made. Heavy libraries load inside."""
 
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,6 +63,7 @@ def main() -> None:
         sys.exit(TRANSIENT)
     except SystemExit as left:
         if left.code == INTERRUPTED:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already: another press has nothing to stop
             sys.stderr.write("stopped; what was finished is kept. Run the same command to go on.\n")
         raise
 
@@ -90,7 +92,7 @@ def simulate(
     fields: Annotated[int, typer.Option(min=1, help="Fields a well.")] = 2,
     variant: Annotated[str, typer.Option(help="How TCF stores it: uint16, float, ldm, ldm8.")] = "uint16",
     fluorescence: Annotated[bool, typer.Option(help="Add Hoechst, annexin V and PI channels.")] = False,
-    line: Annotated[str, typer.Option(help="Cell line: HeLa-like or A549-like.")] = "HeLa-like",
+    line: Annotated[str, typer.Option(help="Cell line: HeLa-like, A549-like, Jurkat-like.")] = "HeLa-like",
     controls: Annotated[bool, typer.Option("--controls", help="Plates of controls only, to annotate.")] = False,
     workers: Workers = "auto",
 ) -> None:

@@ -152,7 +152,8 @@ def _local(count: int, *, gpus: Sequence[str]) -> Iterator[Any]:
                 },
                 silence_logs=logging.CRITICAL,
             )
-        with local, Client(local) as client:
+        # not the default of everything that Dask does in this process: a client that is lost would stay it
+        with local, Client(local, set_as_default=False) as client:
             yield client
 
 
@@ -199,7 +200,7 @@ def _client_of(address: str, certificates: Certificates | None) -> Iterator[Any]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # ours is an error, and names what matters
-            client = Client(address, timeout=SCHEDULER_TIMEOUT, security=security)
+            client = Client(address, timeout=SCHEDULER_TIMEOUT, security=security, set_as_default=False)
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"No Dask scheduler answers at '{address}' ({error}). Expected an address such as tcp://host:8786, or "

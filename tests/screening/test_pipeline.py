@@ -164,7 +164,7 @@ def test_ctrl_c_stops_a_run_with_one_sentence_and_keeps_what_is_finished(setting
     while not list(target.glob("*.zarr.progress/*/*.json")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     told = ""
-    for _ in range(5):
+    for _ in range(15):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
         try:
             # less than the whole run takes, so that a lost interrupt is pressed again in time
