@@ -213,7 +213,7 @@ def test_the_summary_says_where_the_time_went() -> None:
     summary.wall_s = 9.0
     assert summary.efficiency == pytest.approx(0.8)
     told = "\n".join(summary.lines())
-    for part in ("3 fields and timepoints classified by c, 1 done before", "900 patches", "100 patches/s with 2 workers",
+    for part in ("3 fields and timepoints classified by c, 1 done", "900 patches", "100 patches/s with 2 workers",
                  "network 80%", "preparing 5%", "waiting for images 5%", "writing 5%", "2.0 GB"):  # fmt: skip
         assert part in told
     assert summary.as_dict()["hosts"] == ["a", "b"]
