@@ -19,6 +19,8 @@ VERDICTS = ("PASS", "REVIEW", "FAIL")
 CURVES = 100
 STATUSES = {
     "quantified": "with an EC50",
+    "slope_at_bound": "with an EC50 between two doses",
+    "biphasic": "that rise and fall",
     "above_range": "with an EC50 above the tested doses",
     "below_range": "with an EC50 below the tested doses",
     "no_effect": "without effect",

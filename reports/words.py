@@ -46,7 +46,7 @@ def ec50(fit: Mapping[str, Any]) -> str:
 
 def has_ec50(fit: Mapping[str, Any]) -> bool:
     """Whether a stored fit holds a potency that may be printed as a number and drawn as a curve."""
-    return str(fit["status"]) == "quantified" and math.isfinite(fit["ec50"])
+    return str(fit["status"]) in ("quantified", "slope_at_bound", "biphasic") and 0 < fit["ec50"] < math.inf
 
 
 def ec50_interval(fit: Mapping[str, Any]) -> str:

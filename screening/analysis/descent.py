@@ -62,7 +62,7 @@ def descend(
     damping = np.full(len(means), 1e-3)
     over, stalled = np.zeros(len(means), dtype=bool), np.zeros(len(means), dtype=int)
     state = trial_at(design, y, theta, limits)
-    for turn in range(rounds):
+    for _ in range(rounds):
         gradient, curvature = normal(theta, state, weight)
         blocked = (theta <= box[:, :1]) & (gradient < 0) | (theta >= box[:, 1:]) & (gradient > 0)
         blocked[1] |= hold
@@ -80,8 +80,7 @@ def descend(
         over |= (moved < close) | (better & (gain <= 1e-15 * state.rss) & (moved < 1e-6))
         over |= ~better & (moved < 10 * close)
         # along a ridge (a slope that no dose tells) there is always another step, and nothing to be gained
-        patience = 1e-13 * 10 ** (turn / 15)
-        stalled = np.where((gain <= patience * state.rss) & (better | (moved < 1e-3)), stalled + 1, 0)
+        stalled = np.where((gain <= 1e-13 * state.rss) & (better | (moved < 1e-3)), stalled + 1, 0)
         over |= stalled >= STALLED
         if better.all():
             theta, state = trial, new

@@ -183,7 +183,7 @@ def _narrow(
     under, over = np.minimum(under - ceiling, 0), np.maximum(over - ceiling, 0)
     for turn in range(2 * HALVINGS):
         share = np.divide(-under, over - under, out=np.full(len(under), 0.5), where=over > under)
-        trial = inner + (outer - inner) * (np.clip(share, 0.02, 0.98) if turn % 2 == 0 else 0.5)
+        trial = inner + (outer - inner) * (np.clip(share, 0.02, 0.98) if turn % 3 < 2 else 0.5)
         rss, tried = _profile_at(design, means, trial, hill, limits)
         gap = rss - ceiling
         inside = gap <= 0
@@ -191,7 +191,7 @@ def _narrow(
         # the end that stays counts half, or it would stay for long
         under, over = np.where(inside, gap, under / 2), np.where(inside, over / 2, gap)
         hill = np.where(inside, tried, hill)
-        done = (np.abs(outer - inner) < SAME) | (np.abs(gap) < 1e-9 * ceiling)
+        done = (np.abs(outer - inner) < 10 * SAME) | (np.abs(gap) < 1e-7 * ceiling)
         if done.any():
             found[active[done]] = trial[done]
             kept = np.flatnonzero(~done)

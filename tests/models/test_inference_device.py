@@ -1,6 +1,7 @@
 """What a GPU needs, tried without one: work that is done later, memory used in turns, formats that it has."""
 
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -16,11 +17,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import engine, inference
-from models.classifier import Card, Classifier, build_classifier, resolve_device
+from models.classifier import Card, Classifier, build_classifier, resolve_device, to_analysis_scale
 from models.engine import Engine, Lane, compile_body, engine_of, pure_forward_rate
+from models.fields import _unmeasured
 from models.inference import IN_FLIGHT, classify_fields
 from models.reading import PinnedRing, in_threads, stage_in_place
 from models.timing import Timing
+from plates.patches import analysis_shape, window_grid
 from tests.models.made_patches import MEDIUM
 from tests.models.test_inference import PX, field
 
@@ -345,3 +348,32 @@ def test_what_a_thread_raises_surfaces_in_its_turn() -> None:
     assert next(results) == 1
     with pytest.raises(OSError, match="the disk is gone"):
         next(results)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands memory back page by page")
+def test_memory_that_a_batch_has_freed_is_there_for_the_next(classifier: Classifier) -> None:
+    import resource
+
+    Engine(classifier)
+    torch.empty(12_000_000).fill_(1.0)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.empty(12_000_000).fill_(1.0)  # 48 MB: 12,000 pages if they are new
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 50_000
+
+
+@pytest.mark.parametrize("um_per_px", [(0.16, 0.16), (0.2, 0.13), (0.1632, 0.31), (0.07, 0.16)])
+def test_windows_without_any_measured_pixel_are_found_as_on_the_whole_field(um_per_px: tuple[float, float]) -> None:
+    random = np.random.default_rng(7)
+    shape = analysis_shape((150, 170), voxel_um=um_per_px)
+    rows, columns = (window_grid(size, patch=20, stride=13) for size in shape)
+    spans = (rows, rows + 20), (columns, columns + 20)
+    some = 0
+    for sparse in (0.0, 0.001, 0.003, 0.02, 1.0):
+        measured = torch.from_numpy(random.random((150, 170)) < sparse)
+        resampled = to_analysis_scale(measured.float(), voxel_um=um_per_px) > 0
+        expected = torch.tensor([[not resampled[y : y + 20, x : x + 20].any() for x in columns] for y in rows])
+        found = _unmeasured(measured, *spans, shape=shape, yx=um_per_px)
+        assert torch.equal(found, expected)
+        some += 0 < int(expected.sum()) < expected.numel()
+    assert some >= 2

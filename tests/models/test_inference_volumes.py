@@ -1,6 +1,8 @@
 """Volumes go the way of projections: the network sees what it saw in training, cells are found by the same rule."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,14 @@ import pytest
 import torch
 
 from models import engine, prediction
-from models.classifier import Card, Classifier, build_classifier
+from models.classifier import Card, Classifier, build_classifier, require_for_screening
 from models.engine import fold_batch_norm
 from models.fields import _focus_plane
 from models.inference import classify_fields
 from models.networks import build_network
 from models.prediction import predict_logits
 from models.volumes import focus_plane, read_volumes
+from plates.errors import ClassifierError
 from plates.patches import foreground_shares, patch_centres
 from plates.states import STATES
 from tests.models.made_patches import MEDIUM
@@ -159,3 +162,9 @@ def test_folding_leaves_the_function_of_networks_on_volumes(architecture: str) -
         folded = fold_batch_norm(network)
         torch.testing.assert_close(folded(volumes), network(volumes), atol=1e-4, rtol=1e-4)
     assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in folded.modules())
+
+
+def test_a_plate_takes_classifiers_of_volumes_that_say_how_far_apart_their_planes_are(classifier: Classifier) -> None:
+    require_for_screening(classifier.card, path=Path("net"))
+    with pytest.raises(ClassifierError, match="how far apart the classifier's 6 planes are"):
+        require_for_screening(replace(classifier.card, um_per_plane=None), path=Path("net"))
