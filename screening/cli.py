@@ -407,6 +407,7 @@ def report(
 def run(
     settings: Annotated[Path, typer.Argument(help="The campaign's screen.toml.")],
     example: Annotated[bool, typer.Option("--example", help="Write a commented screen.toml and stop.")] = False,
+    scheduler: Scheduler = "",
 ) -> None:
     """Do all steps for all plates of a campaign; what is done already is skipped.
 
@@ -421,6 +422,9 @@ def run(
     from screening.terminal import Bars, print_outcome
 
     checked = read_settings(settings)
+    if scheduler:
+        workers = checked.workers.model_copy(update={"scheduler": scheduler})
+        checked = checked.model_copy(update={"workers": workers})
     with Bars() as bars:
         outcome = run_campaign(checked, progress=bars)
     print_outcome(outcome)
