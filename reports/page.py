@@ -1,4 +1,4 @@
-"""The shell of every report: one HTML file that fetches nothing, runs only its own script and draws late.
+"""The shell of every report: one HTML file that fetches nothing, runs only its own scripts and draws late.
 
 Drawing, not bytes, is what makes a page of figures slow, so figures wait as deflated JSON until they are
 scrolled to. plotly.js is stored once, gzipped. The Content-Security-Policy names its two scripts by hash.
@@ -11,7 +11,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,13 @@ class Page:
     ----------
     out
         The page to write. Tables lie beside it and begin with its stem.
+    scripts, styles
+        Further files of `reports/static/` that this page carries, run and applied after the common ones.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, scripts: Sequence[str] = (), styles: Sequence[str] = ()) -> None:
         self.out = out
+        self._scripts, self._styles = ("report.js", *scripts), ("report.css", *styles)
         self._figures: list[dict[str, Any]] = []
         self._template: dict[str, Any] = {}
         self._blobs: dict[str, str] = {}
@@ -98,7 +101,9 @@ class Page:
             book = {"config": PLOTLY_CONFIG, "figures": self._figures, "template": self._template}
             self.data("figures", book)
             self._blobs["plotly-js"] = base64.b64encode(_static_bytes("plotly-cartesian.min.js.gz")).decode()
-        script, style = static_text("report.js"), static_text("report.css")
+        # one after the other in one scope: a later script uses what report.js defines
+        script = "\n".join(static_text(name) for name in self._scripts)
+        style = "\n".join(static_text(name) for name in self._styles)
         plotly = gzip.decompress(_static_bytes("plotly-cartesian.min.js.gz"))
         scripts = [content_hash(script.encode()), content_hash(plotly)]
         html = (
