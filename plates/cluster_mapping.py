@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import WorkerLostError
 from .mapping import UNITS_A_WORKER
+from .stopping import stop_if_wished
 from .workers import ClusterLostError, UnfitWorkerError, do_unit, terms
 
 TRIES = 3
@@ -69,6 +70,7 @@ def map_on_cluster(
 
     try:
         while True:
+            stop_if_wished()
             room = max(0, UNITS_A_WORKER * max(1, crew.threads()) - len(running))
             for attempt in islice(iter(next_attempt, None), room):
                 submit(attempt)

@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .stopping import stop_if_wished
+
 UNITS_A_WORKER = 2  # one is done while the next one waits beside it
 
 
@@ -45,6 +47,8 @@ def map_units(
     ClusterLostError
         The scheduler is gone, or there was no worker for as long as `tomoscreen.patience` of Dask's
         configuration says, or none can do the work. What was yielded stands.
+    KeyboardInterrupt
+        A signal asked for the end (`stopping`).
     """
     if client is None:
         yield from _map_here(function, units, threads=threads)
@@ -58,13 +62,16 @@ def _map_here(
     function: Callable[..., Any], units: Sequence[tuple[Any, ...]], *, threads: int
 ) -> Iterator[tuple[tuple[Any, ...], Any]]:
     if threads == 1:
-        yield from ((unit, _attempt(function, unit)) for unit in units)
+        for unit in units:
+            stop_if_wished()
+            yield unit, _attempt(function, unit)
         return
     waiting = iter(units)
     running: dict[Future[Any], tuple[Any, ...]] = {}
     pool = ThreadPoolExecutor(threads)
     try:
         while True:
+            stop_if_wished()
             for unit in islice(waiting, UNITS_A_WORKER * threads - len(running)):
                 running[pool.submit(_attempt, function, unit)] = unit
             if not running:

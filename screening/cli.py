@@ -10,11 +10,13 @@ import typer
 
 from plates.errors import SettingsError, TomoscreenError, UnfinishedError
 from plates.files import location
+from plates.stopping import SIGNALS, Wish, stoppable
 from screening.classifier_commands import adapt, annotate, compare, evaluate, models_app, train
 from screening.options import PlatePath, Scheduler, Workers, numbers, plate_on_disk, workers_from
 
 TRANSIENT = 75  # storage failed: try again when it is mended
 INTERRUPTED = 130  # what typer leaves with after Ctrl-C
+TERMINATED = 143  # after SIGTERM, as a scheduler of jobs expects
 
 app = typer.Typer(
     add_completion=False,
@@ -45,9 +47,11 @@ Compounds = Annotated[Path | None, typer.Option(help="Table of compounds, as Bro
 
 def main() -> None:
     """Run the command line; an error that a user can mend is one message, not a traceback."""
+    wish = Wish()
     try:
         check_siblings()
-        app()
+        with stoppable() as wish:
+            app()
     except TomoscreenError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
@@ -63,8 +67,10 @@ def main() -> None:
         sys.exit(TRANSIENT)
     except SystemExit as left:
         if left.code == INTERRUPTED:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already: another press has nothing to stop
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)  # it ends already: another press has nothing to stop
             sys.stderr.write("stopped; what was finished is kept. Run the same command to go on.\n")
+            sys.exit(TERMINATED if wish.signal == signal.SIGTERM else INTERRUPTED)
         raise
 
 

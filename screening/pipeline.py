@@ -15,6 +15,7 @@ from plates.ingest.survey import check_wells
 from plates.ingest.units import progress_folder
 from plates.layout import PlateMap, read_plate_map
 from plates.results import read_result
+from plates.stopping import stop_if_wished
 from screening.analyse import CAMPAIGN_RESULTS, INPUTS, PLATE_RESULTS, analyse_campaign, analyse_plate
 from screening.analysis.exclusions import read_exclusions
 from screening.classify import classify_plate
@@ -83,6 +84,7 @@ def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
     ) as (hands, eyes):
         _read_images(settings, maps, outcome, hands=hands, eyes=eyes, progress=progress)
     for number, path in enumerate(outcome.plates.values(), start=1):
+        stop_if_wished()
         analyse_plate(path, settings=settings.analysis)
         _tell(progress, number, len(outcome.plates), "analysing")
     analyse_campaign(outcome.campaign_results, list(outcome.plates.values()), settings=settings.analysis)
@@ -113,6 +115,7 @@ def _read_images(
 ) -> None:
     """Convert and classify every plate: the steps that take time; `hands` convert, `eyes` classify."""
     for plate in settings.plates:
+        stop_if_wished()
         path = outcome.plates[plate.name]
         try:
             _convert(plate, path, maps[plate.name], client=hands, progress=progress)
@@ -172,6 +175,7 @@ def _write_reports(settings: Settings, outcome: Outcome, *, progress: Progress |
     out, described = settings.campaign.out, settings.model_dump_json(indent=1)
     total = len(outcome.plates) + 1
     for number, (name, path) in enumerate(outcome.plates.items(), start=1):
+        stop_if_wished()
         page = outcome.plate_reports[name] = out / f"{name}.html"
         write = partial(write_plate_report, path, campaign=settings.campaign.name)
         _write_if_changed(page, path, (*INPUTS, *PLATE_RESULTS), described, write)
