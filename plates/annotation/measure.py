@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def measure_plate(
                 units.append((plate, well, field, timepoint, _medium(fields, place), dict(found), stride, problem))
     cells, patches, overlaps = [], [], []
     first_cell = first_patch = 0
-    results = dict(_measured(units, client=client, progress=progress))
+    results = dict(_measured(plate.path, units, client=client, progress=progress))
     for unit in units:
         part = results[unit[1:4]]
         cells.append(part[0])
@@ -204,8 +205,8 @@ def _placement_problem(
     return "placement not trusted"
 
 
-def _measured(units: Sequence[tuple[Any, ...]], *, client: Any, progress: Progress | None) -> Any:
-    for done, (unit, outcome) in enumerate(map_units(field_tables, units, client=client), start=1):
+def _measured(plate: Path, units: Sequence[tuple[Any, ...]], *, client: Any, progress: Progress | None) -> Any:
+    for done, (unit, outcome) in enumerate(map_units(field_tables, units, client=client, places=[plate]), start=1):
         if isinstance(outcome, Exception):
             raise outcome
         if progress is not None:

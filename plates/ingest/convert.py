@@ -457,7 +457,9 @@ class _Work:
         """Do all units and yield each with what went wrong in it."""
         workers = threads if client is None else max(1, sum(client.nthreads().values()))
         units = [(unit,) for unit in self._order(workers)]
-        for (unit,), outcome in map_units(work_on, units, client=client, threads=threads):
+        # a worker that cannot see the acquisitions would report every one as missing
+        places = [self.plate.path, *sorted({unit.source.path.parent for (unit,) in units})[:1]]
+        for (unit,), outcome in map_units(work_on, units, client=client, threads=threads, places=places):
             if isinstance(outcome, WorkerLostError) and isinstance(unit, Frames):
                 for number in unit.numbers:
                     delete_images(unit, number)
