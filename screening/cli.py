@@ -4,7 +4,7 @@ import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from plates.files import location
 from plates.stopping import SIGNALS, Wish, stoppable
 from screening.classifier_commands import adapt, annotate, compare, evaluate, models_app, train
 from screening.options import PlatePath, Scheduler, Workers, numbers, plate_on_disk, workers_from
+
+if TYPE_CHECKING:
+    from screening.settings import Settings
 
 TRANSIENT = 75  # storage failed: try again when it is mended
 INTERRUPTED = 130  # what typer leaves with after Ctrl-C
@@ -427,13 +430,17 @@ def run(
     from screening.pipeline import run as run_campaign
     from screening.terminal import Bars, print_outcome
 
-    checked = read_settings(settings)
-    if scheduler:
-        workers = checked.workers.model_copy(update={"scheduler": scheduler})
-        checked = checked.model_copy(update={"workers": workers})
+    checked = _on(read_settings(settings), scheduler)
     with Bars() as bars:
         outcome = run_campaign(checked, progress=bars)
     print_outcome(outcome)
+
+
+def _on(settings: "Settings", scheduler: str) -> "Settings":
+    """Settings with the scheduler of the command line, where it names one."""
+    if not scheduler:
+        return settings
+    return settings.model_copy(update={"workers": settings.workers.model_copy(update={"scheduler": scheduler})})
 
 
 @app.command()
@@ -444,6 +451,7 @@ def watch(
     classifier: Annotated[Path | None, typer.Option(help="Folder of the classifier; for a folder.")] = None,
     dose_unit: DoseUnit = None,
     workers: Workers = "auto",
+    scheduler: Scheduler = "",
     settle: Annotated[float, typer.Option(min=0, help="Seconds that a file must not change.")] = 5.0,
     until_idle: Annotated[
         float | None, typer.Option(min=1, help="End when nothing changed for so many seconds.")
@@ -479,7 +487,7 @@ def watch(
     expected = None if fields is None or timepoints is None else (fields, timepoints)
     with Bars() as bars:
         watched = watch_campaign(
-            settings,
+            _on(settings, scheduler),
             settle_s=settle,
             until_idle_s=until_idle,
             expected=expected,

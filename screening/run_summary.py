@@ -32,8 +32,9 @@ class RunSummary:
         Seconds from start to end, and inside tasks, summed over workers.
     timing
         `models.timing.Timing` summed over workers.
-    writing_s, loading_s
-        Seconds in which probabilities and maps were written, and the classifier was loaded.
+    writing_s, write_wait_s, loading_s
+        Seconds in which probabilities and maps were written beside the network, in which it waited for that, and in
+        which the classifier was loaded.
     peak_bytes
         Most memory of a single worker.
     """
@@ -49,6 +50,7 @@ class RunSummary:
     wall_s: float = 0.0
     worked_s: float = 0.0
     writing_s: float = 0.0
+    write_wait_s: float = 0.0
     loading_s: float = 0.0
     timing: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
@@ -62,6 +64,7 @@ class RunSummary:
         self.failures += task.failures
         self.worked_s += task.worked_s
         self.writing_s += task.writing_s
+        self.write_wait_s += task.write_wait_s
         self.loading_s += task.loading_s
         self.peak_bytes = max(self.peak_bytes, task.peak_bytes)
         self.hosts |= {task.host} - {""}
@@ -111,9 +114,10 @@ class RunSummary:
             "network": self.timing["computing_s"],
             "preparing": self.timing["preparing_s"],
             "waiting for images": self.timing["waiting_s"],
-            "writing": self.writing_s,
+            "waiting for the disk to write": self.write_wait_s,
             "loading the classifier": self.loading_s,
         }
         parts["other"] = max(0.0, self.worked_s - sum(parts.values()))
         shown = ", ".join(f"{name} {seconds / self.worked_s:.0%}" for name, seconds in parts.items())
-        return f"{shown} (reading beside it: {self.timing['reading_s'] / self.worked_s:.0%})"
+        beside = {"reading": self.timing["reading_s"], "writing": self.writing_s}
+        return f"{shown} (beside it: {', '.join(f'{name} {s / self.worked_s:.0%}' for name, s in beside.items())})"

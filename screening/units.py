@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 
 from plates.errors import ClassifierError, SettingsError, TomoscreenError
 from plates.ingest.tables import DONE, MISSING
+from plates.integrity import fingerprint_of
 from plates.patches import Vote, class_map
 from plates.store import Plate, open_plate
-from screening.regions import MEANINGS, RUN, Record, note_failure, read_region, write_region
+from screening.behind import WriteBehind
+from screening.regions import MEANINGS, RUN, Record, note_failure, read_record, read_region, withdraw, write_region
 
 Mode = Literal["exact", "dense"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -78,7 +81,8 @@ class Done:
     failures: list[str] = field(default_factory=list)
     worked_s: float = 0.0
     loading_s: float = 0.0
-    writing_s: float = 0.0
+    writing_s: float = 0.0  # beside the network
+    write_wait_s: float = 0.0  # in which the network waited for it
     timing: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     host: str = ""
@@ -91,6 +95,8 @@ class _Found:
     values: dict[str, NDArray[np.float32]]
     status: dict[int, int]
     failures: dict[int, str] = field(default_factory=dict)
+    earlier: Record | None = None
+    maps: dict[str, list[Any]] = field(default_factory=dict)
 
 
 def classify_units(job: Job, units: Sequence[Unit]) -> Done:
@@ -129,6 +135,7 @@ def _each_alone(job: Job, units: Sequence[Unit]) -> Done:
         total.frames += part.frames
         total.failures += part.failures
         total.writing_s += part.writing_s
+        total.write_wait_s += part.write_wait_s
         total.loading_s += part.loading_s
         if part.timing:
             timing.add(Timing(**part.timing))  # type: ignore[arg-type]
@@ -163,11 +170,9 @@ def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
                 if timepoint in unit.kept:
                     continue
                 try:
-                    # a field without a known medium was never converted, or its file is gone: what lies there
-                    # is not its own
-                    if not math.isfinite(medium) or not plate.has_field(
-                        unit.well, field=unit.field, timepoint=timepoint
-                    ):
+                    # a field without a known medium was never converted: what lies there is not its own; one that
+                    # was, and whose file is gone, fails
+                    if not math.isfinite(medium):
                         found[number].status[timepoint] = MISSING
                         continue
                     read = plate.volume if volumes else plate.projection
@@ -178,40 +183,40 @@ def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
                 asked.append((number, timepoint))
                 yield counts, plate.voxel_um if volumes else plate.voxel_um[1:], medium
 
+    def write_map(unit: Unit, timepoint: int, probability: NDArray[np.float32]) -> None:
+        if not mine.maps:  # what vouches for the old maps goes first
+            mine.earlier = withdraw(Path(job.folder), unit.place)
+        classes = class_map(
+            probability, shape=plate.shape_zyx[1:], voxel_um=plate.voxel_um[1:], stride=job.stride, vote=job.vote
+        )
+        plate.write_classes(unit.well, field=unit.field, timepoint=timepoint, classes=classes)
+
     def finish(number: int) -> None:
-        begun = time.perf_counter()
-        _write(job, units[number], found.pop(number), threshold=threshold, done=done)
-        done.writing_s += time.perf_counter() - begun
+        writer.call(partial(_write, job, units[number], found.pop(number), threshold=threshold, done=done))
 
     timing, current = Timing(), 0
     if job.mode == "dense":
         answers = classify_dense(classifier, images(), stride=job.stride, timing=timing)
     else:
         answers = classify_fields(classifier, images(), stride=job.stride, batch=job.batch, timing=timing)
-    for answer in answers:
-        number, timepoint = asked.popleft()
-        while current < number:
-            finish(current)
-            current += 1
-        begun = time.perf_counter()
-        unit, mine = units[number], found[number]
-        for name in MEANINGS:
-            value = getattr(answer, name)
-            if name not in mine.values:
-                mine.values[name] = np.full((len(unit.inputs), *value.shape), np.nan, np.float32)
-            mine.values[name][timepoint - unit.run * RUN] = value
-        mine.status[timepoint] = DONE
-        classes = class_map(
-            answer.probability,
-            shape=plate.shape_zyx[1:],
-            voxel_um=plate.voxel_um[1:],
-            stride=job.stride,
-            vote=job.vote,
-        )
-        plate.write_classes(unit.well, field=unit.field, timepoint=timepoint, classes=classes)
-        done.writing_s += time.perf_counter() - begun
-    for number in range(current, len(units)):
-        finish(number)
+    with WriteBehind() as writer:
+        for answer in answers:
+            number, timepoint = asked.popleft()
+            while current < number:
+                finish(current)
+                current += 1
+            unit, mine = units[number], found[number]
+            for name in MEANINGS:
+                value = getattr(answer, name)
+                if name not in mine.values:
+                    mine.values[name] = np.full((len(unit.inputs), *value.shape), np.nan, np.float32)
+                mine.values[name][timepoint - unit.run * RUN] = value
+            mine.status[timepoint] = DONE
+            writer.call(write_map, unit, timepoint, answer.probability)
+        for number in range(current, len(units)):
+            finish(number)
+    done.writing_s += writer.writing_s
+    done.write_wait_s += writer.waited_s
     done.timing = timing.as_dict()
 
 
@@ -220,6 +225,7 @@ def _write(job: Job, unit: Unit, found: _Found, *, threshold: float, done: Done)
     folder = Path(job.folder)
     first = unit.run * RUN
     stored = read_region(folder, unit.place, timepoints=len(unit.inputs)) if unit.kept else {}
+    earlier = found.earlier or read_record(folder, unit.place)
     if not found.values:  # nothing new to show: all missing, failed or kept
         found.values = stored or _empty(folder, unit)
     for timepoint in unit.kept:
@@ -237,11 +243,25 @@ def _write(job: Job, unit: Unit, found: _Found, *, threshold: float, done: Done)
         uncertain=int((largest[called] < job.uncertain_below).sum()),
         scored=int(scored.sum()),
         unlike=int((found.values["outlier"][scored] > threshold).sum()),
+        maps={**(_maps_of(earlier, unit.kept) if earlier else {}), **found.maps},
     )
     write_region(folder, unit.place, found.values, record)
     done.frames += len(found.status) - len(unit.kept)
     done.failures += [f"{unit} timepoint {timepoint}: {why}" for timepoint, why in found.failures.items()]
     note_failure(folder, unit.place, "\n".join(found.failures.values()))
+
+
+def _vouched(plate: Plate, unit: Unit, timepoint: int) -> dict[str, list[Any]]:
+    """Sizes and CRC-32C of the map of states of a timepoint, by its files below the plate's folder."""
+    files = plate.label_files(unit.well, field=unit.field, timepoint=timepoint)
+    return {file.relative_to(plate.path.parent).as_posix(): fingerprint_of(file) for file in files}
+
+
+def _maps_of(record: Record, timepoints: Sequence[int]) -> dict[str, list[Any]]:
+    """Of the maps that a record vouches for, those of some timepoints: <plate>_mip.zarr/B/3/1/labels/states/0/c/T/..."""
+    return {
+        name: vouched for name, vouched in record.maps.items() if int(name.split("/c/")[1].split("/")[0]) in timepoints
+    }
 
 
 def _empty(folder: Path, unit: Unit) -> dict[str, NDArray[np.float32]]:

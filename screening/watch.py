@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from plates.errors import SettingsError, TomoscreenError
 from screening.arrivals import Arrivals
-from screening.cluster import cluster, worker_count
+from screening.cluster import clusters, worker_count
 from screening.lag import Percentiles, percentiles
 from screening.landing import keep_looking, poll_seconds
 from screening.live_server import LiveServer
@@ -190,14 +190,16 @@ def _follow(
     workers = worker_count(settings.workers.count)
     try:
         where = settings.workers
-        with cluster(
+        with clusters(
             workers=workers,
             scheduler=where.scheduler,
             device=settings.classifier.device,
             certificates=where.certificates,
-        ) as client:
-            _warm_up(settings, client)
-            rounds = [Rounds(settings, one, client=client, device=device, shown=shown, tell=tell) for one in plates]
+        ) as (hands, eyes):
+            _warm_up(settings, eyes)
+            rounds = [
+                Rounds(settings, one, hands=hands, eyes=eyes, device=device, shown=shown, tell=tell) for one in plates
+            ]
             worked = time.monotonic()
             while True:
                 for one in plates:

@@ -82,11 +82,20 @@ class Rounds:
     """
 
     def __init__(
-        self, settings: Settings, plate: WatchedPlate, *, client: Any, device: str, shown: LivePage, tell: Tell
+        self,
+        settings: Settings,
+        plate: WatchedPlate,
+        *,
+        hands: Any,
+        eyes: Any,
+        device: str,
+        shown: LivePage,
+        tell: Tell,
     ) -> None:
-        self._settings, self._plate, self._client, self._device = settings, plate, client, device
+        self._settings, self._plate, self._device = settings, plate, device
+        self._hands, self._eyes = hands, eyes  # clients that convert and that classify; None does it in this process
         self._shown, self._tell = shown, tell
-        self._workers = 1 if client is None else max(1, len(client.nthreads()))
+        self._workers = 1 if eyes is None else max(1, len(eyes.nthreads()))
         self._size = self._workers
         self._classifying_s = math.inf  # of one frame; not known before the first
 
@@ -105,7 +114,7 @@ class Rounds:
         frames = arrivals.queue[: self._size]
         started = time.monotonic()
         converted: dict[Place, tuple[Frame, float, datetime]] = {}
-        for frame, problem in arrivals.convert(frames, client=self._client, threads=1):
+        for frame, problem in arrivals.convert(frames, client=self._hands, threads=1):
             if problem:
                 self._tell(f"waiting: {problem}")
             else:
@@ -156,7 +165,7 @@ class Rounds:
                 vote=settings.classify.vote,
                 mode=settings.classify.mode,
                 device=settings.classifier.device,
-                client=self._client,
+                client=self._eyes,
                 only=changed,
             )
         except UnfinishedError as error:

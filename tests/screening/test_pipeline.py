@@ -164,7 +164,9 @@ def test_a_signal_stops_a_run_with_one_sentence_and_keeps_what_is_finished(
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not list(target.glob("*.zarr.progress/*/?_?.json")) and process.poll() is None and time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
+        if list(target.glob("*.zarr.progress/*/?_?.json")):
+            break
         time.sleep(0.02)
     os.killpg(process.pid, number)  # as a terminal does: to every process of the group
     _, told = process.communicate(timeout=60)
