@@ -501,6 +501,23 @@ def watch(
 
 
 @app.command()
+def view(
+    plate: PlatePath,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    at: Annotated[str, typer.Option(help='What to show first, such as "well=C07&t=3&field=0".')] = "",
+    volume: Annotated[str, typer.Option(help="A well to show in 3-D as well; needs tomoscreen[neuroglancer].")] = "",
+) -> None:
+    """Look at a plate in the browser: all wells, each field, its states and probabilities. Ctrl-C ends it.
+
+    Example: tomoscreen view results/P012.zarr
+    """
+    from screening.view import view as view_plate
+
+    view_plate(plate, port=port, browser=browser, at=at, volume=volume, tell=typer.echo)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demonstration makes.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of the simulated campaign.")] = 2026,

@@ -1,0 +1,2 @@
+// Stands for codecs that plates do not use, so that the bundle does not carry them.
+export default null;
