@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from plates.layout.roles import is_masked
+
 from . import words
 
 DONE = 1
@@ -15,27 +17,47 @@ DONE = 1
 
 @dataclass(frozen=True)
 class Alert:
-    """One sentence of warning: its weight ("failure", "warning" or "note") and the section that shows more."""
+    """One sentence of warning: its weight ("failure", "warning" or "note") and the section that shows more.
+
+    `wells` are those that the sentence is about; a page that can open a well links to them.
+    """
 
     weight: str
     text: str
     section: str = ""
+    wells: tuple[str, ...] = ()
 
 
+UNLIKE = "unlike what the classifier was trained on"  # words of the verdict and of this page alike
+ADVICE = (
+    "Another cell line, instrument, focus or dose may be the reason; compare the overlays, and adapt the classifier "
+    "with annotated patches of this plate (tomoscreen adapt)."
+)
+MOST_LINKS = 12  # wells that an alert links to
 UNCERTAIN_FACTOR = 3  # times as many uncertain patches as expected are worth a note
 CARD_TEXT = 200  # characters of a classifier's card that an alert quotes
 
 
 def plate_alerts(
-    *, layout: xr.Dataset, fields: xr.Dataset, probabilities: xr.Dataset, fractions: xr.Dataset, quality: xr.Dataset
+    *,
+    layout: xr.Dataset,
+    fields: xr.Dataset,
+    probabilities: xr.Dataset,
+    fractions: xr.Dataset,
+    quality: xr.Dataset,
+    field_quality: xr.Dataset | None = None,
+    exclusions: xr.Dataset | None = None,
 ) -> list[Alert]:
     """Read the alerts of one plate out of its stored results."""
     alerts = [
         *_verdict(quality),
         *_controls(layout, fractions),
         *classifier_alerts(probabilities.attrs, cell_lines=cell_lines(layout)),
-        *_strange(probabilities),
+        *_strange(probabilities, said=any(UNLIKE in reason for reason in _reasons(quality))),
         *_missing(layout, fields, probabilities),
+        *_flagged(quality),
+        *_proposed(field_quality),
+        *_left_out(fractions, exclusions),
         *_empty(fractions, probabilities),
     ]
     return by_weight(alerts)
@@ -92,13 +114,20 @@ def cell_lines(layout: xr.Dataset) -> list[str]:
     return sorted({str(name) for name in layout["cell_line"].values if str(name)})
 
 
+def _reasons(quality: xr.Dataset) -> list[str]:
+    """What the verdict says is wrong, the gravest first."""
+    reasons = quality.attrs.get("reasons", "[]")
+    return [str(reason) for reason in (json.loads(reasons) if isinstance(reasons, str) else reasons)]
+
+
 def _verdict(quality: xr.Dataset) -> list[Alert]:
     weight = {"FAIL": "failure", "REVIEW": "warning"}.get(str(quality.attrs["verdict"]))
     if weight is None:
         return []
-    reasons = quality.attrs.get("reasons", "[]")
-    listed = json.loads(reasons) if isinstance(reasons, str) else list(reasons)
-    return [Alert(weight, str(reason), "controls") for reason in listed]
+    return [
+        Alert(weight, f"{reason} {ADVICE}", "fields") if UNLIKE in reason else Alert(weight, reason, "controls")
+        for reason in _reasons(quality)
+    ]
 
 
 def _controls(layout: xr.Dataset, fractions: xr.Dataset) -> list[Alert]:
@@ -113,19 +142,11 @@ def _controls(layout: xr.Dataset, fractions: xr.Dataset) -> list[Alert]:
     return alerts
 
 
-def _strange(probabilities: xr.Dataset) -> list[Alert]:
-    """What the classifier says against its own numbers on this plate."""
+def _strange(probabilities: xr.Dataset, *, said: bool) -> list[Alert]:
+    """What the classifier says against its own numbers on this plate, unless the verdict has said so already."""
     attrs, alerts = probabilities.attrs, []
-    if attrs.get("outlier_flagged"):
-        alerts.append(
-            Alert(
-                "warning",
-                f"This plate is unlike what the classifier was trained on: {attrs['outlier_text']} "
-                "Another cell line, instrument, focus or dose may be the reason; compare the overlays, and adapt the "
-                "classifier with annotated patches of this plate (tomoscreen adapt).",
-                "methods",
-            )
-        )
+    if attrs.get("outlier_flagged") and not said:
+        alerts.append(Alert("warning", f"This plate is {UNLIKE}: {attrs['outlier_text']} {ADVICE}", "fields"))
     share, expected = attrs.get("uncertain_share", 0.0), attrs.get("uncertain_expected", 1.0)
     if share > UNCERTAIN_FACTOR * expected:
         alerts.append(
@@ -133,7 +154,7 @@ def _strange(probabilities: xr.Dataset) -> list[Alert]:
                 "note",
                 f"The classifier is uncertain about {share:.0%} of the patches; on wells like those it was trained on "
                 f"it is about {expected:.0%} of them.",
-                "methods",
+                "maps",
             )
         )
     return alerts
@@ -146,7 +167,8 @@ def _missing(layout: xr.Dataset, fields: xr.Dataset, probabilities: xr.Dataset) 
     absent = [str(well) for well in layout["well"].values if well not in seen]
     if absent:
         count = f"{len(absent)} of {layout.sizes['well']}"
-        alerts.append(Alert("warning", f"Wells without a classified image, {count}: {_and(absent)}.", "maps"))
+        text = f"Wells without a classified image, {count}: {_and(absent)}."
+        alerts.append(Alert("warning", text, "maps", wells=tuple(absent[:MOST_LINKS])))
     stored = fields["status"].values
     for code, text in ((2, "could not be read"), (3, "missing"), (0, "still to come")):
         if found := int((stored == code).sum()):
@@ -156,12 +178,64 @@ def _missing(layout: xr.Dataset, fields: xr.Dataset, probabilities: xr.Dataset) 
     return alerts
 
 
+def _flagged(quality: xr.Dataset) -> list[Alert]:
+    """Wells with a flag at the reading timepoint, and control wells that do not look like their kind."""
+    flags = [str(flag) for flag in quality["flags"].values]
+    names = [str(well) for well in quality["well"].values]
+    # wells that were not imaged have an alert of their own
+    mine = [well for well, flag in zip(names, flags, strict=True) if flag and flag != "missing"]
+    alerts = []
+    if mine:
+        kinds = sorted(
+            {part.strip() for flag in flags for part in flag.split(",") if part.strip() not in ("", "missing")}
+        )
+        told = ", ".join(kind.replace("_", " ") for kind in kinds)
+        text = f"Wells with a flag ({told}): {_and(mine)}."
+        alerts.append(Alert("note", text, "wells", wells=tuple(mine[:MOST_LINKS])))
+    if "strange_control" in quality:
+        odd = [well for well, strange in zip(names, quality["strange_control"].values, strict=True) if strange]
+        if odd and not any("look like their kind" in reason for reason in _reasons(quality)):
+            text = f"Control wells that do not look like the others of their kind: {_and(odd)}."
+            alerts.append(Alert("note", text, "controls", wells=tuple(odd[:MOST_LINKS])))
+    return alerts
+
+
+def _proposed(found: xr.Dataset | None) -> list[Alert]:
+    """Fields that somebody should look at; every one counts until somebody excludes it."""
+    if found is None or not (flagged := found["proposed"].any("timepoint")).any():
+        return []
+    wells = [str(well) for well in found["well"].values[flagged.any("field").values]]
+    count, all_fields = int(flagged.sum()), flagged.size
+    text = (
+        f"{count} of {all_fields} fields are proposed to be left out, in {_and(wells)}. They count until somebody "
+        "excludes them."
+    )
+    return [Alert("note", text, "controls", wells=tuple(wells[:MOST_LINKS]))]
+
+
+def _left_out(fractions: xr.Dataset, exclusions: xr.Dataset | None) -> list[Alert]:
+    """Wells that no statistic sees, and exclusions that somebody decided on."""
+    out = [str(well) for well in fractions["well"].values[is_masked(fractions)]]
+    alerts = []
+    if out:
+        text = f"Wells left out of every statistic, {len(out)}: {_and(out)}. Their numbers are shown, crossed out."
+        alerts.append(Alert("note", text, "exclusions", wells=tuple(out[:MOST_LINKS])))
+    parts = 0 if exclusions is None else exclusions.sizes.get("exclusion", 0)
+    if exclusions is not None and parts:
+        moved = [str(name) for name in exclusions["compound"].values[exclusions["changed"].values.astype(bool)]]
+        changed = f" They changed the numbers of {_and(moved)}." if moved else " They changed no compound's numbers."
+        lines = "exclusion was" if parts == 1 else "exclusions were"
+        alerts.append(Alert("note", f"{parts} {lines} decided by hand.{changed}", "exclusions"))
+    return alerts
+
+
 def _empty(fractions: xr.Dataset, probabilities: xr.Dataset) -> list[Alert]:
     """Wells that were imaged and hold no cells; those that were not imaged have an alert of their own."""
     imaged = (probabilities["status"] == DONE).any("field")
     bare = (fractions["patches"] == 0) & imaged.reindex_like(fractions["patches"], fill_value=False)
     wells = [str(well) for well in fractions["well"].values[bare.any("timepoint").values]]
-    return [Alert("note", f"No cells were found at some timepoint in {_and(wells)}.", "maps")] if wells else []
+    text = f"No cells were found at some timepoint in {_and(wells)}."
+    return [Alert("note", text, "maps", wells=tuple(wells[:MOST_LINKS]))] if wells else []
 
 
 def _names(text: str, line: str) -> bool:

@@ -197,6 +197,8 @@ def _told(well: Well) -> str:
     said = [f"{well['well']}: {words.plain(well['compound'])}"]
     if well["dose"] > 0:
         said.append(words.concentration(float(well["dose"])))
+    if well["control"] == "combination":
+        said.append(f"with {words.plain(well['compound_2'])} {words.concentration(float(well['dose_2']))}")
     if well["control"] == "negative":
         said.append("vehicle control")
     if well["control"] == "positive":

@@ -85,7 +85,8 @@ class Page:
         text = guard_formulas(table).to_csv(index=False, lineterminator="\n")
         write_text(path, text)
         link = Markup('<a href="{}" download="{}"').format(relative_link(path, start=self.out), path.name)
-        if len(deflated := _deflated(text)) <= EMBED_LIMIT:
+        # what is far too large is not worth compressing to find out
+        if len(text) < 30 * EMBED_LIMIT and len(deflated := _deflated(text)) <= EMBED_LIMIT:
             self._blobs[f"table-{name}"] = deflated
             link += Markup(' data-table="{}"').format(f"table-{name}")
         rows = Markup("{} rows, {} columns").format(len(table), len(table.columns))

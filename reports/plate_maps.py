@@ -1,57 +1,111 @@
 """Whole plates at a glance, drawn as SVG by the server: heat maps and small time courses, readable without scripts."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
 from markupsafe import Markup
 from plotly.colors import sample_colorscale
 
+from plates.layout.roles import is_masked
 from plates.states import COLOURS, STATES
+
+from . import words
 
 CELL = 30
 HEAD = 18
 NUMBERS_UP_TO = 12  # columns; in a denser plate a printed number cannot be read
 WELL_WIDTH, WELL_HEIGHT, WELL_GAP = 100, 60, 8
+STEPS = 50  # colours of a scale but one: wells of one colour are one path, which keeps a page light
+MISSING = "url(#missing)"
+DARK, LIGHT = "#111", "#fff"
 
 
-def heat_map(layout: xr.Dataset, values: np.ndarray, *, rows: int, columns: int, label: str) -> Markup:
-    """One plate coloured by a fraction of one: missing wells hatched, a ring on vehicle wells, a dot on positive ones.
+@dataclass(frozen=True)
+class Scale:
+    """How a quantity is written and coloured: a whole number stored is `factor` of the `unit`.
+
+    `low` and `high` are where the colours end, in units. `categories` are (letter, name, colour) where the stored
+    number is the place in them.
+    """
+
+    low: float = 0.0
+    high: float = 100.0
+    factor: float = 0.1
+    unit: str = "%"
+    digits: int = 1
+    categories: tuple[tuple[str, str, str], ...] = field(default=())
+
+    def told(self, stored: int) -> str:
+        """A stored number in words."""
+        if stored < 0:
+            return "not measured"
+        if self.categories:
+            return self.categories[stored][1]
+        return f"{stored * self.factor:.{self.digits}f} {self.unit}".strip()
+
+    def ends(self) -> tuple[str, str]:
+        """Both ends of the colours in words."""
+        return words.number(self.low), f"{words.number(self.high)} {self.unit}".strip()
+
+    def step(self, stored: int) -> int:
+        """Which colour a stored number has."""
+        return int(np.clip(round((stored * self.factor - self.low) / (self.high - self.low) * STEPS), 0, STEPS))
+
+
+SHARE = Scale()
+
+
+def heat_map(
+    layout: xr.Dataset, values: np.ndarray, *, rows: int, columns: int, label: str, scale: Scale | None = None
+) -> Markup:
+    """One plate coloured by a number a well: missing wells hatched, a black dot on vehicle wells, a white on positive.
+
+    Excluded wells are crossed out; their number is shown, but no statistic saw it.
 
     Parameters
     ----------
     layout
         The stored `layout` result; its order of wells is the order of `values`.
     values
-        One fraction a well, NaN where nothing was measured.
+        One fraction a well, NaN where nothing was measured; with `scale`, its whole numbers, -1 where there is none.
     rows, columns
         Format of the plate. Positions that the plate map does not name are left as faint outlines.
     label
         What the map shows, for those who cannot see it.
     """
-    colours = colour_scale()
-    at = list(zip(layout["row"].values, layout["column"].values, strict=True))
-    parts = [*axes(rows, columns, CELL, CELL), _empty_wells(set(at), rows, columns)]
-    numbers, marks = [], []
-    for (row, column), value, control in zip(at, thousandths(values), layout["control"].values, strict=True):
-        x, y = HEAD + column * CELL, HEAD + row * CELL
-        fill = "url(#missing)" if value < 0 else colours[round(value / 10)]
-        parts.append(
-            f'<rect class="w" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3" fill="{fill}"/>'
-        )
-        if columns <= NUMBERS_UP_TO:
-            ink = "#fff" if round(value / 10) < 55 else "#111"
-            text = "" if value < 0 else round(value / 10)
-            numbers.append(f'<text class="v" x="{x + CELL // 2}" y="{y + 21}" fill="{ink}">{text}</text>')
-        if control == "negative":
-            marks.append(
-                f'<circle cx="{x + CELL - 6}" cy="{y + 6}" r="2.7" fill="#111" stroke="#fff" stroke-width="1.3"/>'
-            )
-        elif control == "positive":
-            marks.append(
-                f'<circle cx="{x + CELL - 6}" cy="{y + 6}" r="3.2" fill="#fff" stroke="#111" stroke-width=".8"/>'
-            )
-    return svg("plate", HEAD + columns * CELL, HEAD + rows * CELL, label, [*parts, *numbers, *marks])
+    stored = thousandths(values) if scale is None else [int(value) for value in values]
+    scale = scale or SHARE
+    at = list(zip(layout["row"].values.tolist(), layout["column"].values.tolist(), strict=True))
+    colours = colour_scale()[::2]
+    fills: dict[str, list[str]] = {}
+    numbers = []
+    for (row, column), value in zip(at, stored, strict=True):
+        x, y = HEAD + column * CELL + CELL // 2, HEAD + row * CELL + CELL // 2
+        fill, ink, text = _look(value, scale, colours)
+        # a point with square line ends is a square: a third of the letters of its outline
+        fills.setdefault(fill, []).append(f"M{x} {y}h0")
+        if text and (columns <= NUMBERS_UP_TO or scale.categories):
+            numbers.append((x, y + 6, ink, text))
+    parts = axes(rows, columns, CELL, CELL)
+    parts.append(_empty_wells(set(at), rows, columns))
+    parts.append('<g class="fills">')
+    parts += [f'<path stroke="{fill}" d="{"".join(path)}"/>' for fill, path in sorted(fills.items())]
+    parts.append('</g><g class="numbers">')
+    # a letter each for a whole kind of wells is one element, a number needs its own
+    for ink in (LIGHT, DARK):
+        mine = [(x, y, text) for x, y, its, text in numbers if its == ink]
+        if scale.categories and mine:
+            xs, ys = (" ".join(str(entry[axis]) for entry in mine) for axis in (0, 1))
+            parts.append(f'<text class="v" x="{xs}" y="{ys}" fill="{ink}">{"".join(entry[2] for entry in mine)}</text>')
+        elif mine:
+            parts += [f'<text class="v" x="{x}" y="{y}" fill="{ink}">{text}</text>' for x, y, text in mine]
+    parts += ["</g>", *_marks(layout, at)]
+    return svg("plate", HEAD + columns * CELL, HEAD + rows * CELL, label, parts)
 
 
 def small_time_courses(fractions: xr.Dataset, *, rows: int, columns: int, label: str) -> Markup:
@@ -66,39 +120,23 @@ def small_time_courses(fractions: xr.Dataset, *, rows: int, columns: int, label:
     levels = np.cumsum(fractions["fraction"].transpose("well", "timepoint", "state").values, axis=2)
     step_x, step_y = WELL_WIDTH + WELL_GAP, WELL_HEIGHT + WELL_GAP
     paths: dict[str, list[str]] = {state: [] for state in STATES}
-    boxes = []
-    for (row, column), level in zip(at, levels, strict=True):
+    boxes, crosses = [], []
+    for (row, column), level, out in zip(at, levels, is_masked(fractions), strict=True):
         x, y = HEAD + column * step_x, HEAD + row * step_y
         boxes.append(f"M{x} {y}h{WELL_WIDTH}v{WELL_HEIGHT}h-{WELL_WIDTH}z")
+        if out:
+            crosses.append(f"M{x} {y}l{WELL_WIDTH} {WELL_HEIGHT}m-{WELL_WIDTH} 0l{WELL_WIDTH}-{WELL_HEIGHT}")
         for run in _runs(np.isfinite(level[:, 0])):
             for index, state in enumerate(STATES):
                 paths[state].append(_area(x, y, times[run], level[run, index]))
     parts = axes(rows, columns, step_x, step_y)
-    parts.append(f'<path d="{"".join(boxes)}" fill="url(#missing)" stroke="#c3cad1"/>')
+    parts.append(f'<path d="{"".join(boxes)}" fill="{MISSING}" stroke="#c3cad1"/>')
     # painted from the top of the stack down, so that each area may reach to the floor
     parts += [f'<path d="{"".join(paths[state])}" fill="{COLOURS[state]}"/>' for state in reversed(STATES)]
+    if crosses:
+        parts.append(f'<path d="{"".join(crosses)}" stroke="#fff" stroke-width="5"/>')
+        parts.append(f'<path d="{"".join(crosses)}" stroke="#9c2f00" stroke-width="2"/>')
     return svg("courses", HEAD + columns * step_x, HEAD + rows * step_y, label, parts)
-
-
-def cube(fractions: xr.Dataset) -> dict[str, object]:
-    """All panels at all timepoints in thousandths, for the slider and the readout of the page."""
-    panels = panel_values(fractions)
-    hours = fractions["hours"].values.astype(float)
-    return {
-        "colours": colour_scale(),
-        "panels": list(panels),
-        "times": [f"{hour:.4g} h" for hour in hours],
-        "values": [[thousandths(column) for column in values.T] for values in panels.values()],
-        "wells": [str(well) for well in fractions["well"].values],
-    }
-
-
-def panel_values(fractions: xr.Dataset) -> dict[str, np.ndarray]:
-    """What the plate maps show: death, then the five states; each an array (well, timepoint)."""
-    panels = {"dead cells": fractions["death"].transpose("well", "timepoint").values}
-    for state in STATES:
-        panels[state] = fractions["fraction"].sel(state=state).transpose("well", "timepoint").values
-    return panels
 
 
 def colour_scale() -> list[str]:
@@ -109,12 +147,50 @@ def colour_scale() -> list[str]:
 
 def thousandths(values: Sequence[float] | np.ndarray) -> list[int]:
     """Fractions as whole thousandths, -1 where there is none."""
-    return [-1 if np.isnan(value) else int(np.clip(np.rint(value * 1000), 0, 1000)) for value in values]
+    clipped = np.clip(np.rint(np.nan_to_num(np.asarray(values, dtype=float), nan=-1.0) * 1000), -1, 1000)
+    whole: list[int] = np.where(np.isnan(values), -1, np.maximum(clipped, 0)).astype(int).tolist()
+    return whole
 
 
 def row_letters(row: int) -> str:
     """A for the first row, AA for the twenty-seventh."""
     return (chr(64 + row // 26) if row >= 26 else "") + chr(65 + row % 26)
+
+
+def _look(stored: int, scale: Scale, colours: Sequence[str]) -> tuple[str, str, str]:
+    """Colour, ink and text of a well."""
+    if stored < 0:
+        return MISSING, DARK, ""
+    if scale.categories:
+        letter, name, colour = scale.categories[stored]
+        return colour, LIGHT if words.LETTER_INKS.get(name) == "#ffffff" else DARK, letter
+    step = scale.step(stored)
+    # halves go up, as in the page's script
+    return colours[step], LIGHT if step < 28 else DARK, str(math.floor(stored * scale.factor + 0.5))
+
+
+def _marks(layout: xr.Dataset, at: Sequence[tuple[int, int]]) -> list[str]:
+    """Dots of the controls and crosses of the excluded wells, one element a kind: round line ends are the dots."""
+    control, out = layout["control"].values, is_masked(layout)
+    parts = []
+    for kind, ring, dot in (("negative", LIGHT, DARK), ("positive", DARK, LIGHT)):
+        path = "".join(
+            f"M{HEAD + column * CELL + CELL - 6} {HEAD + row * CELL + 6}h0"
+            for (row, column), its, left in zip(at, control, out, strict=True)
+            if its == kind and not left
+        )
+        if path:
+            parts.append(f'<path class="dot" d="{path}" stroke="{ring}" stroke-width="8"/>')
+            parts.append(f'<path class="dot {kind}" d="{path}" stroke="{dot}" stroke-width="5.4"/>')
+    crossed = "".join(
+        f"M{HEAD + column * CELL + 3} {HEAD + row * CELL + 3}l{CELL - 6} {CELL - 6}m0-{CELL - 6}l-{CELL - 6} {CELL - 6}"
+        for (row, column), left in zip(at, out, strict=True)
+        if left
+    )
+    if crossed:
+        parts.append(f'<path class="out" d="{crossed}" stroke="#fff" stroke-width="4.4"/>')
+        parts.append(f'<path class="out" d="{crossed}" stroke="#9c2f00" stroke-width="2.2"/>')
+    return parts
 
 
 def _area(x: int, y: int, times: np.ndarray, level: np.ndarray) -> str:

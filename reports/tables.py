@@ -85,6 +85,12 @@ def ranking_table(ranking: xr.Dataset) -> pd.DataFrame:
     return _ordered(ranking.to_dataframe().reset_index())
 
 
+def quality_table(quality: xr.Dataset) -> pd.DataFrame:
+    """Every control statistic of every readout at every timepoint."""
+    names = [name for name in quality.data_vars if set(quality[name].dims) == {"readout", "timepoint"}]
+    return _ordered(quality[names].to_dataframe(dim_order=["readout", "timepoint"]).reset_index())
+
+
 def plates_table(plates: xr.Dataset) -> pd.DataFrame:
     """The stored plates of a campaign as a table, without their places on one machine's disk."""
     return _ordered(plates.drop_vars("path", errors="ignore").to_dataframe().reset_index())

@@ -21,20 +21,22 @@ from screening.analysis.fractions import aggregate
 from screening.analysis.growth import separate_arrest
 from screening.analysis.hits import HitRule
 from screening.analysis.normalization import normalize
+from screening.analysis.plate_combinations import fit_combinations
 from screening.analysis.plate_pathways import fit_plate_pathways
-from screening.analysis.quality import Rule, assess_plate
+from screening.analysis.quality import assess_plate
 from screening.analysis.ranking import rank
 from screening.analysis.time_deaths import time_deaths
 from screening.fingerprints import content, current_result, digest, provenance, recorded
+from screening.marker_lead import annotation_of, lead_over_markers
 from screening.settings import AnalysisSettings
 
-RULES = 3
+RULES = 4
 """Version of the analysis; raised when the same probabilities would give other numbers."""
 
 INPUTS = ("layout", "fields", "probabilities")
 QUALITY_RESULTS = ("quality", "vehicle_quality", "spatial", "drift", "layout_check", "field_quality")
-CURVE_RESULTS = ("dose_response", "kinetics", "pathways", "growth", "ranking")
-PLATE_RESULTS = ("fractions", "normalized", *QUALITY_RESULTS, *CURVE_RESULTS, "exclusions")
+CURVE_RESULTS = ("dose_response", "kinetics", "pathways", "growth", "ranking", "combinations")
+PLATE_RESULTS = ("fractions", "normalized", *QUALITY_RESULTS, *CURVE_RESULTS, "early_detection", "exclusions")
 CAMPAIGN_RESULTS = (
     "plates",
     "dose_response",
@@ -44,6 +46,8 @@ CAMPAIGN_RESULTS = (
     "reference_trend",
     "agreement",
     "batches",
+    "control_charts",
+    "combinations",
 )
 
 
@@ -62,7 +66,9 @@ def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bo
     check_exclusions(excluded, {name: inputs["probabilities"]})
     read_from = digest([content(part) for part in inputs.values()])
     described = settings.model_dump(mode="json")
-    fingerprint = digest([RULES, described, excluded.to_csv(index=False), read_from])
+    file = annotation_of(path)
+    annotated = file.read_bytes().hex() if file.exists() else ""
+    fingerprint = digest([RULES, described, excluded.to_csv(index=False), annotated, read_from])
     if all(current_result(path, name, fingerprint=fingerprint) is not None for name in PLATE_RESULTS):
         return False
     timepoint = timepoint_of(settings)
@@ -75,8 +81,11 @@ def analyse_plate(path: Path, *, settings: AnalysisSettings | None = None) -> bo
     made = before = _analyse(inputs, settings, timepoint=timepoint)
     if len(excluded):
         probabilities, layout = apply_exclusions(inputs["probabilities"], inputs["layout"], excluded, plate=name)
-        changed = {**inputs, "probabilities": probabilities, "layout": layout}
-        made = _analyse(changed, settings, timepoint=timepoint)
+        inputs = {**inputs, "probabilities": probabilities, "layout": layout}
+        made = _analyse(inputs, settings, timepoint=timepoint)
+    made["early_detection"] = lead_over_markers(
+        path, inputs["probabilities"], inputs["layout"], draws=settings.draws, seed=settings.seed
+    )
     made["exclusions"] = exclusion_record(excluded, before=before["ranking"], after=made["ranking"])
     record = {**provenance("analyse", fingerprint), "inputs": read_from, "settings": described}
     for result, dataset in made.items():
@@ -90,17 +99,18 @@ def _analyse(inputs: Mapping[str, xr.Dataset], settings: AnalysisSettings, *, ti
     normalized = normalize(fractions, timepoint=timepoint, seed=settings.seed)
     fits = fit_dose_response([normalized], timepoint=timepoint, seed=settings.seed)
     kinetics = time_deaths([normalized], draws=settings.draws, seed=settings.seed)
-    rule = Rule(
-        pass_z_prime=settings.z_prime_min,
-        pass_ssmd=settings.ssmd_min,
-        fewest_controls=settings.controls_min,
-        fewest_patches=settings.patches_min,
+    rule, field_rule = settings.quality.rules(
+        z_prime_min=settings.z_prime_min,
+        ssmd_min=settings.ssmd_min,
+        controls_min=settings.controls_min,
+        patches_min=settings.patches_min,
     )
     judged = assess_plate(
         fractions,
         inputs["fields"],
         probabilities=inputs["probabilities"],
         rule=rule,
+        field_rule=field_rule,
         timepoint=timepoint,
         draws=settings.draws,
         seed=settings.seed,
@@ -116,6 +126,7 @@ def _analyse(inputs: Mapping[str, xr.Dataset], settings: AnalysisSettings, *, ti
         "ranking": rank(
             fits, kinetics, [normalized], timepoint=timepoint, hit_rule=hit_rule_of(settings), seed=settings.seed
         ),
+        "combinations": fit_combinations([normalized], timepoint=timepoint, seed=settings.seed),
     }
 
 

@@ -332,6 +332,8 @@ def _publish(
             "calibration": card.calibration,
             "temperature": card.temperature,
             "trained_on": card.trained_on,
+            "architecture": card.architecture,
+            **({} if card.planes is None else {"planes": card.planes}),
             "patch_px": card.patch_px,
             "patch_um": card.patch_px * card.um_per_px,
             "um_per_px": card.um_per_px,

@@ -359,22 +359,6 @@ def analyse(plate: PlatePath) -> None:
     typer.echo(f"{plate}: analysed, verdict {quality.attrs['verdict']}. Next: tomoscreen report {plate}")
 
 
-@app.command()
-def tables(
-    results: Annotated[Path, typer.Argument(parser=plate_on_disk, help="A plate, or a plate's or campaign's results.")],
-    out: Annotated[Path, typer.Option(help="Folder for the tables.")] = Path("tables"),
-    parquet: Annotated[bool, typer.Option(help="Write Parquet files too.")] = False,
-) -> None:
-    """Write every result as tidy tables, with a dictionary of all columns.
-
-    Example: tomoscreen tables results/P001.zarr --out tables
-    """
-    from screening.tables import write_all_tables
-
-    written = write_all_tables(results, out, parquet=parquet)
-    typer.echo(f"{len(written)} files in {out}; dictionary.csv says what each column means.")
-
-
 @app.command("compare-analyses")
 def compare_analyses_command(
     first: Annotated[Path, typer.Argument(parser=plate_on_disk, help="Results of the first analysis.")],
@@ -498,6 +482,42 @@ def watch(
     for line in watched.lines():
         typer.echo(line)
     print_outcome(watched.outcome)
+
+
+@app.command()
+def dossier(
+    campaign: Annotated[Path, typer.Argument(help="The campaign's results, such as results/screen.results.zarr.")],
+    compounds: Annotated[list[str], typer.Argument(help="As in the plate maps; 'name [line]' for one cell line.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write into; by default dossiers/ beside the results.")
+    ] = None,
+) -> None:
+    """Write one page a compound: curves, pathways, timing, fields and every well over all plates.
+
+    Example: tomoscreen dossier results/screen.results.zarr SIM-003 SIM-007
+    """
+    from screening.dossier import write_dossiers
+
+    for page in write_dossiers(campaign, compounds, out=out):
+        typer.echo(f"Dossier: {page}")
+
+
+@app.command()
+def export(
+    results: Annotated[Path, typer.Argument(parser=plate_on_disk, help="A plate, or a plate's or campaign's results.")],
+    out: Annotated[Path, typer.Option(help="Folder to write into; made if need be.")],
+    table_format: Annotated[Literal["csv", "parquet", "xlsx"], typer.Option("--format", help="Of the tables.")] = "csv",
+    figures: Annotated[Literal["svg", "png", "html"] | None, typer.Option(help="Also write every figure.")] = None,
+    browser: Annotated[Path | None, typer.Option(help="Chromium or Chrome, where it is not on the PATH.")] = None,
+) -> None:
+    """Write every result as tables with a dictionary of their columns, the figures and the methods text.
+
+    Example: tomoscreen export results/P001.zarr --out exported --format xlsx --figures svg
+    """
+    from screening.export import export as write
+
+    files = write(results, out=out, table_format=table_format, figure_format=figures, browser=browser)
+    typer.echo(f"{len(files)} files in {out}; the table dictionary says what each column means.")
 
 
 @app.command()

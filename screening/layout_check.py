@@ -143,6 +143,8 @@ def _symbol(well: Mapping[Any, object], shades: dict[str, int]) -> tuple[str, st
     if well["role"] == "positive":
         state = str(well["inducer"])
         return LETTERS.get(state, "+"), f"bold {COLOURS.get(state, '')}".strip()
+    if well["role"] == "combination":
+        return "&", COLOURS["live-treated"]
     shade = shades.get(str(well["well"]))
     return ("o" if shade is None else SHADES[shade]), COLOURS["live-treated"]
 
@@ -151,6 +153,8 @@ def _legend(table: pd.DataFrame, numbered: bool) -> str:
     parts = ["· vehicle"]
     for state in sorted(set(table.loc[table["role"] == "positive", "inducer"]), key=lambda s: (s not in LETTERS, s)):
         parts.append(f"{LETTERS[state]} induces {state}" if state in LETTERS else f"+ positive control {state}".strip())
+    if (table["role"] == "combination").any():
+        parts.append("& two compounds")
     number = "number and " if numbered else ""
     dosed = _treated(table)["dose"]
     if (dosed > 0).any():

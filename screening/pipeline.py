@@ -20,6 +20,7 @@ from screening.analyse import CAMPAIGN_RESULTS, INPUTS, PLATE_RESULTS, analyse_c
 from screening.analysis.exclusions import read_exclusions
 from screening.classify import classify_plate
 from screening.cluster import clusters, worker_count
+from screening.export import changed_settings
 from screening.fingerprints import content, digest, provenance
 from screening.settings import PlateSettings, Settings
 
@@ -177,20 +178,31 @@ def _write_reports(settings: Settings, outcome: Outcome, *, progress: Progress |
     for number, (name, path) in enumerate(outcome.plates.items(), start=1):
         stop_if_wished()
         page = outcome.plate_reports[name] = out / f"{name}.html"
-        write = partial(write_plate_report, path, campaign=settings.campaign.name)
+        changed = changed_settings({"fractions": read_result(path, "fractions")})
+        write = partial(write_plate_report, path, campaign=settings.campaign.name, changed=changed)
         _write_if_changed(page, path, (*INPUTS, *PLATE_RESULTS), described, write)
         _tell(progress, number, total, "reporting")
     page = outcome.campaign_report = out / f"{settings.campaign.name}.html"
-    write = partial(write_campaign_report, outcome.campaign_results, plate_reports=outcome.plate_reports)
-    _write_if_changed(page, outcome.campaign_results, CAMPAIGN_RESULTS, described, write)
+    write = partial(
+        write_campaign_report, outcome.campaign_results, plate_reports=outcome.plate_reports, changed=changed
+    )
+    # it also draws every plate and lists what was left out there
+    drawn = [(path, name) for path in outcome.plates.values() for name in ("layout", "fractions", "exclusions")]
+    _write_if_changed(page, outcome.campaign_results, CAMPAIGN_RESULTS, described, write, beside=drawn)
     _tell(progress, total, total, "reporting")
 
 
 def _write_if_changed(
-    page: Path, results: Path, shown: Sequence[str], described: str, write: Callable[..., Path]
+    page: Path,
+    results: Path,
+    shown: Sequence[str],
+    described: str,
+    write: Callable[..., Path],
+    *,
+    beside: Sequence[tuple[Path, str]] = (),
 ) -> None:
     """Write a page unless it is there and was made from these results, settings and version."""
-    contents = [content(read_result(results, name)) for name in shown]
+    contents = [content(read_result(path, name)) for path, name in (*((results, name) for name in shown), *beside)]
     fingerprint = digest([provenance("report", ""), contents, described]).encode()
     marker = progress_folder(results) / f"{page.name}.done"
     if page.exists() and marker.exists() and marker.read_bytes() == fingerprint:

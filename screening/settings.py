@@ -15,6 +15,8 @@ from pydantic_core import ErrorDetails
 
 from plates.errors import MissingInputError, PlateMapError, SettingsError
 from plates.patches import Vote
+from screening.quality_settings import EXAMPLE as QUALITY_EXAMPLE
+from screening.quality_settings import QualitySettings
 
 if TYPE_CHECKING:
     from screening.cluster import Certificates
@@ -203,6 +205,16 @@ class AnalysisSettings(_Part):
     allow_mixed: bool = False
     hit_fdr: Annotated[float, Field(gt=0, lt=1)] = 0.05
     hit_effect: Annotated[float, Field(ge=0, le=1)] = 0.1
+    quality: QualitySettings = QualitySettings()
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> AnalysisSettings:
+        if self.quality.fail_z_prime > self.z_prime_min:
+            raise ValueError(
+                f"quality.fail_z_prime is {self.quality.fail_z_prime:g}, above z_prime_min ({self.z_prime_min:g}): a "
+                "plate would fail that could pass. Make it the smaller one"
+            )
+        return self
 
 
 class WorkerSettings(_Part):
@@ -286,15 +298,17 @@ def _held(where: _Where, raw: Any) -> _Where:
 
 def _nearest(where: _Where) -> str:
     sections = Settings.model_fields
-    parts: dict[int | str, type[BaseModel]] = {
-        "campaign": CampaignSettings,
-        "plates": PlateSettings,
-        "classifier": ClassifierSettings,
-        "classify": ClassifySettings,
-        "analysis": AnalysisSettings,
-        "workers": WorkerSettings,
+    parts: dict[tuple[str, ...], type[BaseModel]] = {
+        ("campaign",): CampaignSettings,
+        ("plates",): PlateSettings,
+        ("classifier",): ClassifierSettings,
+        ("classify",): ClassifySettings,
+        ("analysis",): AnalysisSettings,
+        ("analysis", "quality"): QualitySettings,
+        ("workers",): WorkerSettings,
     }
-    valid = list(sections if len(where) == 1 else parts[where[0]].model_fields)
+    held = tuple(part for part in where[:-1] if isinstance(part, str))
+    valid = list(parts[held].model_fields if held else sections)
     near = difflib.get_close_matches(str(where[-1]), valid, n=1, cutoff=0.6)
     return f"Did you mean '{near[0]}'?" if near else f"Expected one of {', '.join(valid)}."
 
@@ -365,7 +379,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-EXAMPLE = """\
+EXAMPLE = f"""\
 # One campaign: its plates, and how they are read. Paths start at the folder of this file.
 
 [campaign]
@@ -412,6 +426,7 @@ hit_effect = 0.1             # excess death at the top dose that a hit reaches f
 # exclusions = "exclusions.csv"  # what is left out: plate, well, field, timepoint, reason, name, date
 # allow_mixed = true         # rank plates together although they were not made alike
 
+{QUALITY_EXAMPLE}
 [workers]
 count = "auto"               # processes on this machine
 scheduler = ""               # address of a Dask scheduler instead, such as tcp://10.0.0.1:8786

@@ -74,7 +74,8 @@ def apply_rule(
         stained, unstained, between = (shares[:, kind] / area for kind in (_STAINED, _UNSTAINED, _BETWEEN))
         unseen = (shares[:, _UNSEEN]) / area
         unowned = patches["unowned"].to_numpy(float) / area
-    treated = role.isin(["none", "positive"])
+    judged = role.isin(["none", "combination"])  # whose pathway nobody states
+    treated = judged | (role == "positive")
     known = inducer.isin(STATES)
     problem = patches["problem"].to_numpy(object)
     no_gate = "; ".join(one.problem for one in gates.values() if one.problem)
@@ -88,7 +89,7 @@ def apply_rule(
         (unowned > 1 - purity, "cells without a nucleus in Hoechst"),
         (unseen > 1 - purity, "a marker was not seen"),
         ((stained >= purity) & (role == "negative"), "markers positive in an untreated well"),
-        ((stained >= purity) & (role == "none"), "markers positive, the compound's pathway is unknown"),
+        ((stained >= purity) & judged, "markers positive, the compound's pathway is unknown"),
         ((stained >= purity) & ~known, "markers positive, the inducer names none of the states"),
         (stained >= purity, INDUCED_POSITIVE),
         ((unstained >= purity) & treated, TREATED_NEGATIVE),

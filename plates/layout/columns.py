@@ -30,6 +30,8 @@ COLUMN_NAMES = {
     "mask": "mask|masked|mask reason|exclude|excluded|exclusion|exclusion reason|reason for exclusion",
 }
 KNOWN_NAMES = "|".join(COLUMN_NAMES.values()).split("|")
+# What a second compound in the same well has columns of its own for: "compound 2", "dose 2 (uM)", "second drug".
+SECOND = ("compound", "dose", "unit", "weight")
 _UNIT_NAMES = {"mmoles per liter": "mM", "mg per ml": "mg/ml"}
 _DOSE = r"(?:final[\s_]*)?(?:dose|concentration|conc)"
 _BEFORE_UNIT = r"[\s_.]*(?:in(?=[\s_]))?[\s_.\[(/,-]+"
@@ -37,13 +39,24 @@ _BEFORE_UNIT = r"[\s_.]*(?:in(?=[\s_]))?[\s_.\[(/,-]+"
 
 @dataclass
 class Columns:
-    """Which column, by its place, holds what ("well", "dose", ...), and what the dose column's name says."""
+    """Which column, by its place, holds what ("well", "dose", ...), and what the dose columns' names say.
+
+    The roles of a second compound in the well end in "_2", and `second` says what its dose's name does.
+    """
 
     roles: dict[str, int]
-    unit: str
-    is_log: bool
-    dose_line: int
+    dose: DoseHeader
+    second: DoseHeader
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class DoseHeader:
+    """What the name of a dose's column or grid says: its unit ("" where none), whether logarithms, and its line."""
+
+    unit: str = ""
+    is_log: bool = False
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,26 +83,69 @@ def name_columns(header: Sequence[str], *, lines: Sequence[int], noun: str, prob
     for i, name in enumerate(plain):
         if name and name in plain[:i] and plain[:i].count(name) == 1:
             problems.add(lines[i], f"{noun} {shown(header[i])} is there twice. Rename one.")
+    of_second = [name_of_second(name) for name in header]
+    # the columns of one compound at a time, the others blank
+    first_header = ["" if second else name for name, second in zip(header, of_second, strict=True)]
+    roles, dose = _roles(first_header, header, lines=lines, noun=noun, problems=problems)
+    seconds, second_dose = _roles(of_second, header, lines=lines, noun=noun, problems=problems)
+    seconds = {f"{role}_2": place for role, place in seconds.items() if role in SECOND}
+    columns = Columns({**roles, **seconds}, dose, second_dose, notes=[])
+    every = listed(map(shown, header))
+    if "well" in roles or noun == "grid":
+        columns.roles.pop("row", None)
+        columns.roles.pop("column", None)
+    elif not {"row", "column"} <= roles.keys():
+        problems.add(lines[0], f"no column names the well. Expected 'well' among {every}.")
+    if noun == "grid":
+        columns.roles.pop("well", None)
+    if not roles.keys() & {"compound", "control", "solvent"}:
+        problems.add(lines[0], f"no {noun} names the compound. Expected 'compound' among {every}.")
+    for one, other in (("compound", "dose"), ("dose", "compound")):
+        if f"{one}_2" in seconds and f"{other}_2" not in seconds:
+            at = seconds[f"{one}_2"]
+            what = f"{noun} {shown(header[at])} is there, but none holds the {other} that belongs to it."
+            problems.add(lines[at], f"{what} Expected '{other} 2' among {every}.")
+    columns.notes.extend(_unused(header, used=set(columns.roles.values()), noun=noun))
+    return columns
+
+
+def name_of_second(name: str) -> str:
+    """Return what a column of a second compound would be called were it the first's; "" for any other column."""
+    name = name.strip()
+    dose = re.fullmatch(rf"((?i:log(?:10)?)[\s_.(\[]*)?((?i:{_DOSE}))[\s_.-]*2(?![A-Za-z0-9])(.*)", name)
+    spoken = re.fullmatch(r"(?i:second)[\s_.-]+(\S.*)|(\S.*?)[\s_.-]*2", name)
+    if dose is not None:
+        bare = f"{dose[1] or ''}{dose[2]}{dose[3]}"
+    else:
+        bare = "" if spoken is None else spoken[1] or spoken[2]
+    known = [one for role in SECOND for one in COLUMN_NAMES[role].split("|")]
+    return bare if plain_name(bare) in known or (bare and _dose_name(bare) is not None) else ""
+
+
+def _roles(
+    named: Sequence[str], header: Sequence[str], *, lines: Sequence[int], noun: str, problems: Problems
+) -> tuple[dict[str, int], DoseHeader]:
+    """Which of the names holds what, and what the dose's says; names that are blank hold nothing.
+
+    Parameters
+    ----------
+    named
+        The names to go by.
+    header
+        The same names as they stand in the file, for messages.
+    """
+    plain = [plain_name(name) for name in named]
     weight = [_without_weight_unit(name) for name in plain]
     present: dict[str, list[int]] = {}
     for role, known in COLUMN_NAMES.items():
         here = weight if role == "weight" else plain
         present[role] = [here.index(name) for name in known.split("|") if name in here]
     roles = {role: places[0] for role, places in present.items() if places}
-    columns = Columns(roles, unit="", is_log=False, dose_line=lines[0], notes=[])
-    _find_dose(columns, header, plainly=present["dose"], lines=lines, noun=noun, problems=problems)
-    every = listed(map(shown, header))
-    if "well" in roles or noun == "grid":
-        roles.pop("row", None)
-        roles.pop("column", None)
-    elif not {"row", "column"} <= roles.keys():
-        problems.add(lines[0], f"no column names the well. Expected 'well' among {every}.")
-    if noun == "grid":
-        roles.pop("well", None)
-    if not roles.keys() & {"compound", "control", "solvent"}:
-        problems.add(lines[0], f"no {noun} names the compound. Expected 'compound' among {every}.")
-    columns.notes.extend(_unused(header, used=set(roles.values()), noun=noun))
-    return columns
+    found = _find_dose(named, header, plainly=present["dose"], lines=lines, noun=noun, problems=problems)
+    if found is None:
+        return roles, DoseHeader(line=lines[0])
+    roles["dose"], dose = found
+    return roles, dose
 
 
 def plain_name(name: str) -> str:
@@ -99,7 +155,9 @@ def plain_name(name: str) -> str:
 
 def count_known(names: Sequence[str]) -> int:
     """Return how many of the names are those of columns."""
-    return sum(plain_name(name) in KNOWN_NAMES or _dose_name(name) is not None for name in names)
+    return sum(
+        plain_name(name) in KNOWN_NAMES or _dose_name(name) is not None or bool(name_of_second(name)) for name in names
+    )
 
 
 def _without_weight_unit(plain: str) -> str:
@@ -107,16 +165,16 @@ def _without_weight_unit(plain: str) -> str:
 
 
 def _find_dose(
-    columns: Columns,
+    names: Sequence[str],
     header: Sequence[str],
     *,
     plainly: Sequence[int],
     lines: Sequence[int],
     noun: str,
     problems: Problems,
-) -> None:
+) -> tuple[int, DoseHeader] | None:
     """Settle which column holds the dose, in which unit, and whether as logarithm."""
-    named = {i: meant for i, name in enumerate(header) if (meant := _dose_name(name)) is not None}
+    named = {i: meant for i, name in enumerate(names) if (meant := _dose_name(name)) is not None}
     places = sorted({*plainly, *named})
     # LINCS maps hold mg_per_ml beside mmoles_per_liter: the molar column is the one to read, and no logarithm
     # where the dose itself is there
@@ -126,24 +184,25 @@ def _find_dose(
         several = listed(shown(header[i]) for i in best)
         problems.add(lines[best[1]], f"several {noun}s could be the dose: {several}. Keep one.")
     if not best:
-        _refuse_unclear_dose(header, lines=lines, noun=noun, problems=problems)
-        return
+        _refuse_unclear_dose(names, header, lines=lines, noun=noun, problems=problems)
+        return None
     dose = best[0]
     meant = named.get(dose, _DoseName("", is_log=False))
-    columns.roles["dose"] = dose
-    columns.unit, columns.is_log, columns.dose_line = meant.unit, meant.is_log, lines[dose]
     if meant.is_log and not meant.unit:
         what = f"{noun} {shown(header[dose])} holds logarithms, but of which unit?"
         problems.add(lines[dose], f"{what} Rename it, for example to 'log10 dose (M)'.")
     elif meant.unit:
         problems.attempt(lines[dose], "", read_unit, meant.unit)
+    return dose, DoseHeader(meant.unit, meant.is_log, lines[dose])
 
 
-def _refuse_unclear_dose(header: Sequence[str], *, lines: Sequence[int], noun: str, problems: Problems) -> None:
-    for name, line in zip(header, lines, strict=True):
+def _refuse_unclear_dose(
+    names: Sequence[str], header: Sequence[str], *, lines: Sequence[int], noun: str, problems: Problems
+) -> None:
+    for name, written, line in zip(names, header, lines, strict=True):
         may_be = re.match(rf"(?:ln|log\s?\d*)?[\s_.(\[]*{_DOSE}", name.strip(), re.IGNORECASE)
         if may_be and plain_name(name) not in COLUMN_NAMES["unit"].split("|"):
-            what = f"{noun} {shown(name)} may be the dose, but its unit is not understood."
+            what = f"{noun} {shown(written)} may be the dose, but its unit is not understood."
             problems.add(line, f"{what} Rename it, for example to 'dose (uM)' or 'log10 dose (M)'.")
 
 

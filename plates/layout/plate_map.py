@@ -15,6 +15,7 @@ from .problems import Problems, listed
 from .remarks import remarks
 from .roles import is_masked
 from .rows import Row, number_replicates, read_rows
+from .second import join_fluids
 from .table import read_table
 from .text import read_bytes, read_lines
 from .units import read_unit
@@ -29,9 +30,10 @@ class PlateMap:
     ----------
     table
         One row per well, row-major. Columns: well ("A01"), row and column (from 0), compound, dose
-        (micromolar, to 8 digits, NaN where there is none), control ("negative", "positive", "none"), inducer (empty
-        where there is none), replicate, cell_line, vehicle (the solvent, empty where unknown), masked (why
-        the well is not to be used, empty where it is), line (in the file, from 1).
+        (micromolar, to 8 digits, NaN where there is none), compound_2 and dose_2 where wells of the plate hold two
+        compounds (empty and NaN in those that do not), control ("negative", "positive", "none", or "combination" of
+        two compounds), inducer (empty where there is none), replicate, cell_line, vehicle (the solvent, empty where
+        unknown), masked (why the well is not to be used, empty where it is), line (in the file, from 1).
     rows, columns
         The plate's format.
     source
@@ -50,17 +52,26 @@ class PlateMap:
     notes: tuple[str, ...] = field(default=())
 
     def to_dataset(self) -> xr.Dataset:
-        """Return the map as the stored result `layout`: dimension well, doses in micromolar."""
+        """Return the map as the stored result `layout`: dimension well, doses in micromolar.
+
+        `compound_2` and `dose_2` are there only where a well of the plate holds two compounds.
+        """
         texts = {
             name: ("well", self.table[name].to_numpy(dtype=object))
             for name in ("compound", "control", "inducer", "cell_line", "vehicle", "masked")
         }
-        numbers = {name: ("well", self.table[name].to_numpy(dtype="int64")) for name in ("replicate", "row", "column")}
+        numbers = {name: ("well", self.table[name].to_numpy(dtype="int64")) for name in ("replicate", "row", "column", "line")}
         dose = ("well", self.table["dose"].to_numpy(dtype="float64"), {"units": "uM"})
-        return xr.Dataset(
+        layout = xr.Dataset(
             {**texts, "dose": dose, **numbers},
             coords={"well": ("well", self.table["well"].to_numpy(dtype=object))},
             attrs={"source": self.source, "sha256": self.sha256, "dose_unit": "uM"},
+        )
+        if "compound_2" not in self.table:
+            return layout
+        return layout.assign(
+            compound_2=("well", self.table["compound_2"].to_numpy(dtype=object)),
+            dose_2=("well", self.table["dose_2"].to_numpy(dtype="float64"), {"units": "uM"}),
         )
 
     def check_against(self, imaged: Iterable[str]) -> list[str]:
@@ -135,6 +146,7 @@ def read_plate_map(
     data = read_bytes(path)
     table = read_table(read_lines(data, sheet=sheet, problems=problems), problems=problems)
     settle_blanks(table)
+    join_fluids(table, problems=problems)
     digest = hashlib.sha256(data)
     if metadata is not None:
         digest.update(join_compounds(table, metadata))
@@ -178,7 +190,7 @@ def _shape(
 
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "well": [row.well for row in rows],
             "row": [row.position[0] for row in rows],
@@ -194,3 +206,7 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
             "line": [row.line for row in rows],
         }
     )
+    if any(row.second.compound for row in rows):
+        doses = [row.second.dose.micromolar if row.second.compound else float("nan") for row in rows]
+        frame = frame.assign(compound_2=[row.second.compound for row in rows], dose_2=doses)
+    return frame

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
+from collections import Counter
 
 import pandas as pd
 
 from ..states import DEAD
 from .problems import listed, shown
+from .roles import COMBINATION
 
 # Fewer vehicle wells than this say next to nothing about their own spread (a judgement, not a standard).
 FEW_VEHICLES = 4
@@ -23,6 +25,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
     table = table[table["masked"] == ""]
     vehicles = int((table["control"] == "negative").sum())
     treated = table[table["control"] == "none"]
+    combined = table[table["control"] == COMBINATION]
     notes = []
     if len(masked):
         reasons = [f"{well} ({reason})" for well, reason in zip(masked["well"], masked["masked"], strict=True)]
@@ -34,7 +37,8 @@ def remarks(table: pd.DataFrame) -> list[str]:
     if not (table["control"] == "positive").any():
         notes.append("No positive controls: death cannot be given in percent of an inducer's.")
     notes.extend(_odd_names(table))
-    if len(treated) and treated["dose"].isna().all():
+    notes.extend(_combined(combined, set(treated["compound"])))
+    if len(treated) and not len(combined) and treated["dose"].isna().all():
         notes.append("No doses: read as a screen at one unknown dose, without dose-response curves.")
         return notes
     highest = float(treated["dose"].max())
@@ -47,6 +51,20 @@ def remarks(table: pd.DataFrame) -> list[str]:
     if (wells == 1).any():
         lone = [f"{compound} {dose:g} uM" for compound, dose in wells.index[wells == 1]]
         notes.append(f"A single well each: {listed(lone)}.")
+    return notes
+
+
+def _combined(combined: pd.DataFrame, alone: set[str]) -> list[str]:
+    """What the wells of two compounds are used for, and which compounds cannot be told apart from their partners."""
+    if combined.empty:
+        return []
+    # A with B and B with A are one pair
+    pairs = Counter(tuple(sorted(pair)) for pair in zip(combined["compound"], combined["compound_2"], strict=True))
+    told = [f"{first} + {second} ({wells} wells)" for (first, second), wells in pairs.items()]
+    notes = [f"Two compounds in a well, judged as combinations and not in the compounds' own curves: {listed(told)}."]
+    lacking = [name for name in dict.fromkeys([*combined["compound"], *combined["compound_2"]]) if name not in alone]
+    if lacking:
+        notes.append(f"Combined, but in no well by itself, so that nothing can be expected of it: {listed(lacking)}.")
     return notes
 
 

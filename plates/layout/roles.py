@@ -9,12 +9,14 @@ import pandas as pd
 import xarray as xr
 
 MASKED = "masked"
+COMBINATION = "combination"
 
 
 def roles(plate: pd.DataFrame | xr.Dataset) -> np.ndarray:
-    """Return "negative", "positive", "none" (treated) or "masked" for each well.
+    """Return "negative", "positive", "none" (one compound), "combination" (two) or "masked" for each well.
 
-    A masked well keeps its place, its images and its numbers, but no statistic may see it.
+    A masked well keeps its place, its images and its numbers, but no statistic may see it. A well with two compounds
+    is no point of either compound's curve.
 
     Parameters
     ----------

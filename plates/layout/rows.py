@@ -17,6 +17,8 @@ from ..states import DEAD
 from .columns import plain_name
 from .doses import NO_VALUE, Dose, DoseColumn, proven_marks, read_dose
 from .problems import Problems, shown
+from .roles import COMBINATION
+from .second import VEHICLE_NAMES, VEHICLES, Second, complete_pairs, read_second, settle_second
 from .table import Entry, Table
 from .units import read_unit
 from .wells import parse_well, well_name
@@ -26,14 +28,11 @@ CONTROL_WORDS = {
     "solvent control|dmso|untreated|mock|ctl vehicle",
     "positive": "positive|pos|poscon|pc|positive control|pos control|inducer|inducer control|poscon cp|"
     "poscon diverse|poscon orf",
-    "none": "none|no|treatment|treated|sample|compound|test|trt|trt cp",
+    "none": "none|no|treatment|treated|sample|compound|test|trt|trt cp|combination|combo",
     "empty": "empty|unused|not used",
 }
 MAX_NAME = 200
 _CONTROLS = {word: control for control, words in CONTROL_WORDS.items() for word in words.split("|")}
-_VEHICLE_NAMES = ("dmso", "vehicle", "untreated", "solvent", "mock")
-# Substances that a negative control's compound may name and that are its vehicle.
-_VEHICLES = ("dmso", "water", "h2o", "pbs", "saline", "ethanol", "etoh", "methanol", "meoh", "medium", "media")
 _NOT_MASKED = ("no", "n", "0", "false", "f", "keep", "use", "used", "ok")
 _BARELY_MASKED = ("yes", "y", "1", "true", "t", "x", "mask", "masked", "exclude", "excluded")
 
@@ -42,7 +41,7 @@ _Value = TypeVar("_Value")
 
 @dataclass
 class Row:
-    """One well as understood; dose in micromolar, replicate 0 where the file leaves it open."""
+    """One well as understood; doses in micromolar, replicate 0 where the file leaves it open."""
 
     line: int
     position: tuple[int, int]
@@ -54,6 +53,7 @@ class Row:
     cell_line: str
     vehicle: str
     masked: str
+    second: Second
 
     @property
     def well(self) -> str:
@@ -66,18 +66,8 @@ def read_rows(table: Table, *, dose_unit: str | None, problems: Problems) -> tup
 
     Wells that the file calls empty are among them, with "empty" as control.
     """
-    column = DoseColumn(
-        name=table.names.get("dose", ""),
-        unit=table.unit,
-        is_log=table.is_log,
-        fallback=dose_unit or "",
-        marks=proven_marks((entry.cells.get("dose", "") for entry in table.entries), table.separator),
-        weight_marks=proven_marks((entry.cells.get("weight", "") for entry in table.entries), table.separator),
-    )
-    if table.unit and "weight" not in table.names and read_unit(table.unit).is_mass:
-        what = f"unit {shown(table.unit)} cannot be turned into uM: the molecular weight is unknown."
-        problems.add(table.dose_line, f"{what} Give M, mM, uM, nM or pM, or add 'molecular weight' in g/mol.")
-        problems.stop()
+    column = _dose_column(table, "", dose_unit, problems)
+    second = _dose_column(table, "_2", dose_unit, problems)
     first_line: dict[tuple[int, int], int] = {}
     rows: list[Row] = []
     converted: Counter[str] = Counter()
@@ -91,25 +81,50 @@ def read_rows(table: Table, *, dose_unit: str | None, problems: Problems) -> tup
             problems.add(entry.line, what, well=well_name(*position))
             continue
         first_line[position] = entry.line
-        found = _read_row(entry, position, column=column, problems=problems)
+        found = _read_row(entry, position, column=column, second=second, problems=problems)
         if found is not None:
             rows.append(found[0])
             converted[found[1].mass_unit] += 1
+            converted[found[0].second.dose.mass_unit] += 1
     _check_complete(rows, problems)
+    complete_pairs(rows, problems)
     return sorted(rows, key=lambda row: row.position), _traces(rows, converted, column, table.names)
 
 
 def number_replicates(rows: list[Row]) -> None:
     """Number the wells of one compound and dose from 1, where the file leaves it to us."""
-    count: Counter[tuple[str, str, str, str]] = Counter()
+    count: Counter[tuple[str, ...]] = Counter()
     for row in rows:
-        alike = (row.compound, str(row.dose), row.control, row.cell_line)
+        second = (row.second.compound, str(row.second.dose.micromolar))
+        alike = (row.compound, str(row.dose), *second, row.control, row.cell_line)
         count[alike] += 1
         row.replicate = row.replicate or count[alike]
 
 
+def _dose_column(table: Table, ending: str, dose_unit: str | None, problems: Problems) -> DoseColumn:
+    """What holds for all doses of the first ("") or second ("_2") compound; a mass without weights ends the reading."""
+    header = table.second if ending else table.dose
+    marks = {
+        role: proven_marks((entry.cells.get(f"{role}{ending}", "") for entry in table.entries), table.separator)
+        for role in ("dose", "weight")
+    }
+    if header.unit and f"weight{ending}" not in table.names and read_unit(header.unit).is_mass:
+        what = f"unit {shown(header.unit)} cannot be turned into uM: the molecular weight is unknown."
+        name = f"molecular weight{ending.replace('_', ' ')}"
+        problems.add(header.line, f"{what} Give M, mM, uM, nM or pM, or add '{name}' in g/mol.")
+        problems.stop()
+    return DoseColumn(
+        name=table.names.get(f"dose{ending}", ""),
+        unit=header.unit,
+        is_log=header.is_log,
+        fallback=dose_unit or "",
+        marks=marks["dose"],
+        weight_marks=marks["weight"],
+    )
+
+
 def _read_row(
-    entry: Entry, position: tuple[int, int], *, column: DoseColumn, problems: Problems
+    entry: Entry, position: tuple[int, int], *, column: DoseColumn, second: DoseColumn, problems: Problems
 ) -> tuple[Row, Dose] | None:
     """Return one well and its dose, or None with its faults noted."""
 
@@ -124,8 +139,13 @@ def _read_row(
     dose = attempt("dose", read_dose, entry.cells.get("unit", ""), entry.cells.get("weight", ""), column)
     replicate = attempt("replicate", _replicate)
     masked = attempt("mask", _mask)
+    partner = attempt("compound_2", _name, "compound 2")
+    more = (entry.cells.get(role, "") for role in ("compound_2", "unit_2", "weight_2"))
+    beside = attempt("dose_2", read_second, *more, second)
     texts = {role: text for role, text in names.items() if text is not None}
     if control is None or dose is None or replicate is None or masked is None or len(texts) < len(names):
+        return None
+    if partner is None or beside is None:
         return None
     row = Row(
         entry.line,
@@ -138,6 +158,7 @@ def _read_row(
         cell_line=texts["cell_line"],
         vehicle=texts["solvent"],
         masked=masked,
+        second=beside,
     )
     understood = problems.attempt(entry.line, row.well, _understand, row)
     return None if understood is None else (understood, dose)
@@ -147,9 +168,10 @@ def _understand(row: Row) -> Row:
     """Settle what the well is from what its cells say together."""
     if row.vehicle.casefold() in NO_VALUE:
         row.vehicle = ""
+    settle_second(row)
     if row.control == "":
         # a blank compound in a solvent is the vehicle control of Broad and JUMP plate maps
-        vehicle = row.compound.casefold() in _VEHICLE_NAMES or (not row.compound and bool(row.vehicle))
+        vehicle = row.compound.casefold() in VEHICLE_NAMES or (not row.compound and bool(row.vehicle))
         row.control = "negative" if vehicle else "none"
     if row.inducer.casefold() in NO_VALUE:
         row.inducer = ""
@@ -168,7 +190,7 @@ def _understand(row: Row) -> Row:
         )
     if not row.compound:
         row.compound = row.inducer or row.vehicle or "vehicle"
-    if row.control == "negative" and not row.vehicle and row.compound.casefold() in _VEHICLES:
+    if row.control == "negative" and not row.vehicle and row.compound.casefold() in VEHICLES:
         row.vehicle = row.compound
     if row.control == "negative" and row.dose > 0:
         raise PlateMapError(f"a vehicle control with dose {row.dose:g} uM. Clear the dose or the control.")
@@ -176,12 +198,14 @@ def _understand(row: Row) -> Row:
         raise PlateMapError(
             f"dose 0 of {shown(row.compound)}. Write 'negative' as its control if it is a vehicle well."
         )
+    if row.second.compound and row.control == "none":
+        row.control = COMBINATION
     return row
 
 
 def _check_complete(rows: list[Row], problems: Problems) -> None:
     """Note what a well lacks that others of the plate have; screens at one dose may leave the dose out."""
-    treated = [row for row in rows if row.control == "none"]
+    treated = [row for row in rows if row.control in ("none", COMBINATION)]
     if any(row.dose > 0 for row in treated):
         for row in treated:
             if np.isnan(row.dose):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .columns import Columns, name_columns
+from .columns import Columns, DoseHeader, name_columns
 from .grids import Grid, read_grids, starts_grid
 from .problems import Problems
 from .text import Lines
@@ -34,9 +34,9 @@ class Table:
     entries
         One per well, in the order of the file.
     names
-        For each role ("compound", "dose", ...) the column's or grid's name, as written.
-    unit, is_log, dose_line
-        What the dose's name says, and its line.
+        For each role ("compound", "dose", ..., "compound_2", ...) the column's or grid's name, as written.
+    dose, second
+        What the dose's name says, and that of a second compound's dose.
     separator
         What separates cells in the file.
     shape
@@ -47,9 +47,8 @@ class Table:
 
     entries: list[Entry]
     names: dict[str, str]
-    unit: str
-    is_log: bool
-    dose_line: int
+    dose: DoseHeader
+    second: DoseHeader
     separator: str
     shape: tuple[int, int] | None
     notes: list[str]
@@ -125,4 +124,4 @@ def _table(
     entries: list[Entry], names: dict[str, str], columns: Columns, lines: Lines, *, shape: tuple[int, int] | None
 ) -> Table:
     notes = [*lines.notes, *columns.notes]
-    return Table(entries, names, columns.unit, columns.is_log, columns.dose_line, lines.separator, shape, notes)
+    return Table(entries, names, columns.dose, columns.second, lines.separator, shape, notes)

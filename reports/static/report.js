@@ -45,32 +45,75 @@ const near = new IntersectionObserver(
 );
 for (const place of places) near.observe(place);
 
-// A browser prints at once, so figures that were never scrolled to have to be drawn beforehand.
+// What only readers without scripts need at once lies in <noscript>, where it costs nothing, and becomes part of the
+// page when it comes near: tables inside a fold when the fold is opened, everything else like a figure.
+const laters = [...document.querySelectorAll(".later")];
+function fill(place) {
+  const kept = place.querySelector(":scope > noscript");
+  if (!kept) return;
+  const holder = document.createElement("template");
+  holder.innerHTML = kept.textContent; // written by the same template as the rest of the page
+  place.replaceChildren(holder.content);
+  sortable(place);
+}
+for (const place of laters) {
+  const fold = place.closest("details");
+  if (fold) fold.addEventListener("toggle", () => fold.open && fill(place));
+}
+
+// A browser prints at once, so figures that were never scrolled to have to be drawn beforehand. Scripts of one page
+// add what they draw late.
+const preparations = [];
 byId("print")?.addEventListener("click", async (event) => {
   event.target.disabled = true;
+  for (const prepare of preparations) await prepare();
+  for (const place of laters) if (!place.closest("details:not([open])")) fill(place);
   for (const [index, place] of places.entries()) {
     event.target.textContent = `Drawing ${index + 1} of ${places.length}`;
     await draw(place);
   }
+  document.documentElement.dataset.prepared = "true";
   event.target.textContent = "Print";
   event.target.disabled = false;
   window.print();
 });
 
+// A drawn figure has the size of the window; on paper it is scaled to its place instead of being cut.
+addEventListener("beforeprint", () => {
+  for (const place of places) {
+    for (const drawing of place.querySelectorAll("svg.main-svg")) {
+      const [width, height] = [drawing.getAttribute("width"), drawing.getAttribute("height")];
+      drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      place.style.setProperty("--ratio", width / height);
+    }
+  }
+});
+addEventListener("afterprint", () => {
+  for (const drawing of document.querySelectorAll("svg.main-svg")) drawing.removeAttribute("viewBox");
+});
+
 // Tables: a click on a heading sorts by the exact stored value; cells without one stay last.
-for (const button of document.querySelectorAll("th button")) {
-  button.addEventListener("click", () => {
-    const head = button.closest("th");
-    const body = head.closest("table").tBodies[0];
-    const down = head.getAttribute("aria-sort") === "ascending";
-    const key = (row) => row.cells[head.cellIndex].dataset.sort ?? row.cells[head.cellIndex].textContent;
-    const order = (a, b) => (head.dataset.kind === "number" ? a - b : a.localeCompare(b)) * (down ? -1 : 1);
-    const rows = [...body.rows].sort((a, b) => (key(a) === "") - (key(b) === "") || order(key(a), key(b)));
-    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    body.append(...rows);
-  });
+function sortable(root) {
+  for (const button of root.querySelectorAll("th button")) {
+    button.addEventListener("click", () => {
+      const head = button.closest("th");
+      const body = head.closest("table").tBodies[0];
+      const down = head.getAttribute("aria-sort") === "ascending";
+      const numeric = head.dataset.kind === "number";
+      const key = (row) => {
+        const cell = row.cells[head.cellIndex];
+        if (cell.dataset.sort !== undefined || !numeric) return cell.dataset.sort ?? cell.textContent;
+        return Number.isNaN(parseFloat(cell.textContent)) ? "" : parseFloat(cell.textContent);
+      };
+      const order = (a, b) => (numeric ? a - b : a.localeCompare(b)) * (down ? -1 : 1);
+      const rows = [...body.rows].sort((a, b) => (key(a) === "") - (key(b) === "") || order(key(a), key(b)));
+      for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      body.append(...rows);
+    });
+  }
 }
+sortable(document);
 
 // Downloads come out of the page itself, so that they work when it was sent without its folder.
 for (const link of document.querySelectorAll("a[data-table]")) {
@@ -84,49 +127,12 @@ for (const link of document.querySelectorAll("a[data-table]")) {
   });
 }
 
-// Plate maps: one cube (panel, timepoint, well) of thousandths, -1 where nothing was measured.
-async function plateMaps(section) {
-  const cube = JSON.parse(await inflate("plate-cube", "deflate"));
-  const panels = [...section.querySelectorAll("svg.plate")];
-  const slider = byId("timepoint");
-  const readout = byId("plate-readout");
-  const resting = readout.textContent;
-  const cells = panels.map((panel) => [...panel.querySelectorAll(".w")]);
-  const texts = panels.map((panel) => [...panel.querySelectorAll(".v")]);
-  const show = () => {
-    const time = Number(slider.value);
-    byId("timepoint-label").textContent = cube.times[time];
-    panels.forEach((panel, p) => {
-      cube.values[p][time].forEach((value, well) => {
-        const missing = value < 0;
-        const step = Math.round(value / 10);
-        cells[p][well].setAttribute("fill", missing ? "url(#missing)" : cube.colours[step]);
-        if (!texts[p].length) return;
-        texts[p][well].textContent = missing ? "" : step;
-        texts[p][well].setAttribute("fill", step < 55 ? "#fff" : "#111");
-      });
-    });
-  };
-  slider?.addEventListener("input", show);
-  const tell = (event) => {
-    const panel = panels.findIndex((svg) => svg.contains(event.target));
-    const well = panel < 0 ? -1 : cells[panel].indexOf(event.target);
-    const time = Number(slider?.value ?? 0);
-    const value = well < 0 ? 0 : cube.values[panel][time][well];
-    const said = value < 0 ? "not measured" : `${(value / 10).toFixed(1)} %`;
-    readout.textContent = well < 0 ? resting : `${cube.wells[well]}: ${cube.panels[panel]} ${said}`;
-  };
-  section.addEventListener("mouseover", tell);
-}
-const maps = byId("plate-maps");
-if (maps) plateMaps(maps);
-
-// Overlays: a click opens the field large; the same picture, so nothing is stored twice.
+// A click on a picture opens it large; the same picture, so nothing is stored twice.
 const lightbox = byId("lightbox");
-for (const button of document.querySelectorAll("button.enlarge")) {
-  button.addEventListener("click", () => {
-    lightbox.replaceChildren(button.closest("figure").cloneNode(true));
-    lightbox.showModal();
-  });
-}
+document.addEventListener("click", (event) => {
+  const picture = event.target.closest?.("button.enlarge, .picture");
+  if (!picture || lightbox.contains(picture)) return;
+  lightbox.replaceChildren(picture.closest("figure").cloneNode(true));
+  lightbox.showModal();
+});
 lightbox?.addEventListener("click", () => lightbox.close());

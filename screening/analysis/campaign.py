@@ -11,9 +11,11 @@ import xarray as xr
 from plates.errors import MissingInputError, StoreError
 from plates.results import has_result, read_result, results_path, write_result
 
+from .campaign_charts import control_charts
 from .campaign_checks import differences
 from .dose_response import fit_dose_response
 from .hits import HitRule
+from .plate_combinations import fit_combinations
 from .plate_pathways import fit_plate_pathways
 from .ranking import rank
 from .reference_trend import batch_effects, plate_agreement, reference_trend
@@ -37,7 +39,8 @@ def combine(
 ) -> Path:
     """Fit all plates together; write `plates`, `dose_response`, `kinetics`, `pathways`, `ranking`, and how steady.
 
-    The latter are `reference_trend`, `agreement` and `batches` (`reference_trend.py`), of all plates, failed ones too.
+    The latter are `reference_trend`, `agreement` and `batches` (`reference_trend.py`) and `control_charts`
+    (`campaign_charts.py`), of all plates, failed ones too. `combinations` are those of `plate_combinations.py`.
 
     Plates whose verdict is FAIL stay in `plates` but out of the fits, unless every plate has failed: then
     all are used, and the reader is told in `plates.attrs["note"]`.
@@ -103,6 +106,7 @@ def combine(
         if has_result(path, "dose_response")
     }
     controls = dict(zip(names, normalized, strict=True))
+    acquired = _first_images(stores, names)
     trend = reference_trend(own_curves, controls, reference=reference, timepoint=timepoint)
     curves = fit_dose_response(chosen, timepoint=timepoint, seed=seed)
     courses = time_deaths(chosen, draws=draws, seed=seed)
@@ -128,7 +132,11 @@ def combine(
         "reference_trend": trend,
         "agreement": plate_agreement(normalized, own_curves, timepoint=timepoint),
         "batches": batch_effects(
-            normalized, batches=batches if batches is not None else _days(stores, names), timepoint=timepoint, seed=seed
+            normalized, batches=batches if batches is not None else _days(acquired), timepoint=timepoint, seed=seed
+        ),
+        "combinations": fit_combinations(chosen, timepoint=timepoint, seed=seed),
+        "control_charts": control_charts(
+            dict(zip(names, quality, strict=True)), controls, trend=trend, acquired=acquired, timepoint=timepoint
         ),
     }
     for name, dataset in groups.items():
@@ -181,19 +189,22 @@ def _made_by(path: Path) -> dict[str, xr.Dataset]:
     return {name: read_result(path, name) for name in ("probabilities", "normalized") if has_result(path, name)}
 
 
-def _days(stores: list[Path], names: list[str]) -> dict[str, str]:
-    """Day of each plate's first field; "" where no plate or not every plate tells."""
-    days = {}
+def _first_images(stores: list[Path], names: list[str]) -> dict[str, np.datetime64]:
+    """When each plate's first field was imaged; NaT where the plate does not tell."""
+    first = {}
     for path, name in zip(stores, names, strict=True):
         fields = read_result(path, "fields") if has_result(path, "fields") else xr.Dataset()
-        if "acquired" not in fields:
-            return {}
-        times = fields["acquired"].values.astype("datetime64[ns]")
+        times = fields["acquired"].values.astype("datetime64[ns]") if "acquired" in fields else np.array([], "M8[ns]")
         times = times[~np.isnat(times)]
-        if not times.size:
-            return {}
-        days[name] = str(times.min().astype("datetime64[D]"))
-    return days
+        first[name] = times.min() if times.size else np.datetime64("NaT", "ns")
+    return first
+
+
+def _days(acquired: Mapping[str, np.datetime64]) -> dict[str, str]:
+    """Day of each plate's first field; empty where not every plate tells."""
+    if any(np.isnat(time) for time in acquired.values()):
+        return {}
+    return {name: str(time.astype("datetime64[D]")) for name, time in acquired.items()}
 
 
 def _plates(

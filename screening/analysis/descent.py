@@ -13,6 +13,7 @@ from scipy import special
 from .log_logistic import LN10, Array, Curves, Design, Limits
 
 CLOSE = 1e-8  # last step of ln hill and log10 EC50 at which a curve is done
+ROUNDS = 150  # after which a curve that still moves is left where it is
 STALLED = 3  # rounds in a row that gain nothing
 
 
@@ -47,7 +48,7 @@ def descend(
     limits: Limits,
     *,
     hold: bool = False,
-    rounds: int = 150,
+    rounds: int = ROUNDS,
     close: float = CLOSE,
 ) -> Curves:
     """Fit from one start each, with `hold` the slope alone; damped curve by curve.

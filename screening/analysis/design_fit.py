@@ -14,7 +14,7 @@ from .curve_status import SHAPE_LEVEL
 from .global_fit import fit
 from .log_logistic import ZERO_DOSE, Array, Design, Limits, dose_at
 from .other_curves import Other, choose
-from .profile_likelihood import profile
+from .profile_likelihood import profile_ends
 from .survey import survey
 
 FEWEST_DOSES, FEWEST_POINTS = 5, 6
@@ -88,10 +88,8 @@ def fit_design(
     curves = fit(design, means, spread, limits=limits, grid=grid)
     uneven = _unevenness(design, curves, limits) if fractions else 1.0
     wide = design_effect * uneven
-    low, high = profile(design, means, spread, curves, limits=limits, level=level, design_effect=wide, grid=grid)
-    (bound,) = profile(
-        design, means, spread, curves, limits=limits, level=ORDER_LEVEL, design_effect=wide, grid=grid, sides=(1,)
-    )
+    wanted = ((level, -1), (level, 1), (ORDER_LEVEL, 1))
+    low, high, bound = profile_ends(design, means, spread, curves, wanted, limits=limits, design_effect=wide, grid=grid)
     p = (
         no_effect.p_values(design, means, spread, curves, limits=limits, design_effect=design_effect, seed=seed)
         if no_effect.testable(limits)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -69,7 +70,8 @@ def assess_fields(
     Dataset
         Group `field_quality`, (well, field, timepoint): one bool per flag of `FLAGS`; `focus_z`,
         `medium_difference`, `missing_share`, `foreground`, `patches`, `outlier_share` (NaN where unknown);
-        `proposed` (bool) and `reason` in words. attrs: `rule`, `note`, and `outlier_share` of the plate.
+        `proposed` (bool) and `reason` in words. attrs: `rule` (in words), `limits` (JSON), `note`, and the plate's
+        `outlier_share`.
     """
     dims = ("well", "field", "timepoint")
     done = (fields["status"] == DONE).transpose(*dims).values
@@ -129,6 +131,7 @@ def assess_fields(
         coords={name: fields[name].values for name in dims},
         attrs={
             "rule": str(rule),
+            "limits": json.dumps(asdict(rule)),
             "note": "Proposals only: every field counts until somebody excludes it, with name and reason.",
             "outlier_share": total,
         },

@@ -211,17 +211,14 @@ def _descend(shape: Shape, design: Design, means: Array, start: Array) -> tuple[
     damping = np.full(len(means), 1e-3)
     residual = _coefficients(shape, theta, design, means)[1]
     rss = residual**2 @ weight
-    step = 1e-6
+    step, number = 1e-6, theta.shape[1]
+    shifts = np.stack([-step * np.eye(number), step * np.eye(number)])  # (sign, parameter, parameter)
+    repeated = np.tile(means, (2 * number, 1))
     for _ in range(STEPS):
-        slopes = []
-        for k in range(theta.shape[1]):
-            ends = []
-            for sign in (-1, 1):
-                moved = theta.copy()
-                moved[:, k] += sign * step
-                ends.append(_coefficients(shape, moved, design, means)[1])
-            slopes.append((ends[1] - ends[0]) / (2 * step))
-        jacobian = np.stack(slopes, axis=-1)
+        # all of a step's small moves in one call
+        moved = (theta + shifts[:, :, None]).reshape(-1, number)
+        below, above = _coefficients(shape, moved, design, repeated)[1].reshape(2, number, *means.shape)
+        jacobian = np.moveaxis((above - below) / (2 * step), 0, -1)
         weighted = jacobian * weight[None, :, None]
         gradient = -np.einsum("cdk,cd->ck", weighted, residual)
         curvature = np.einsum("cdk,cdl->ckl", weighted, jacobian)

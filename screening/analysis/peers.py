@@ -13,8 +13,8 @@ def replicate_groups(plate: pd.DataFrame) -> np.ndarray:
     Parameters
     ----------
     plate
-        One row a well: `role` ("negative", "positive", "none", "masked"), `compound`, `dose` (uM), `inducer`,
-        `vehicle`, `cell_line`. A masked well is alone in its group.
+        One row a well: `role` (as `plates.layout.roles` gives it), `compound`, `dose` (uM), `inducer`, `vehicle`,
+        `cell_line`; `compound_2`, `dose_2` where wells hold two. A masked well is alone in its group.
     """
     keys = _keys(plate)
     alone = plate["role"].to_numpy() == "masked"
@@ -57,12 +57,15 @@ def _keys(plate: pd.DataFrame) -> np.ndarray:
     dose = plate["dose"].to_numpy(dtype=float)
     # doses that differ by rounding only are one dose
     level = [f"{value:.4g}" if np.isfinite(value) else "" for value in dose]
+    if "compound_2" in plate:
+        pairs = zip(level, plate["compound_2"].astype(str).str.casefold(), plate["dose_2"].astype(float), strict=True)
+        level = ["|".join((one, name, f"{value:.4g}" if name else "")) for one, name, value in pairs]
     role = plate["role"].astype(str).to_numpy()
     parts = [
         plate[name].astype(str).str.casefold().to_numpy() for name in ("compound", "inducer", "vehicle", "cell_line")
     ]
     compound, inducer, vehicle, line = parts
-    treated = (role == "none") | (role == "positive")
+    treated = np.isin(role, ("none", "positive", "combination"))
     keys = [
         "|".join((kind, line[i], vehicle[i], *((compound[i], inducer[i], level[i]) if treated[i] else ())))
         for i, kind in enumerate(role)

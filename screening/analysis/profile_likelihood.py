@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import stats
 
@@ -11,6 +13,7 @@ from .log_logistic import Array, Curves, Design, Limits
 from .survey import LOCATIONS, Survey, survey
 
 SAME = 1e-7  # decades to which an end is found
+FEW, CELLS_AHEAD = 400, 8  # ends that are still walking, and how many cells they then look at together
 NEWTON, HALVINGS = 14, 20  # rounds; what the first leaves open is narrowed down
 
 
@@ -50,11 +53,33 @@ def profile(
     tuple of arrays
         log10 limits, (curve,) for each side, -inf or inf where unbounded.
     """
+    ends = [(level, side) for side in sides]
+    return profile_ends(design, means, spread, curves, ends, limits=limits, design_effect=design_effect, grid=grid)
+
+
+def profile_ends(
+    design: Design,
+    means: Array,
+    spread: Array,
+    curves: Curves,
+    ends: Sequence[tuple[float, int]],
+    *,
+    limits: Limits,
+    design_effect: float | Array = 1.0,
+    grid: Survey | None = None,
+) -> tuple[Array, ...]:
+    """Find some ends of some profile intervals, `ends` being (level, side) of each; all at once, which is faster.
+
+    Parameters and result are those of `profile`.
+    """
     grid = grid or survey(design, means, limits)
-    t = stats.t.ppf(0.5 + level / 2, design.freedom(limits))
+    freedom = design.freedom(limits)
+    t = [stats.t.ppf(0.5 + level / 2, freedom) for level, _ in ends]
     # limits without the spread inside doses, which no parameter changes
-    ceiling = curves.rss * (1 + design_effect * t**2 / design.freedom(limits)) - spread
-    return tuple(_end(design, means, curves, ceiling, grid, limits, side) for side in sides)
+    ceiling = np.concatenate([curves.rss * (1 + design_effect * one**2 / freedom) - spread for one in t])
+    side = np.repeat([side for _, side in ends], len(means))
+    found = _outermost(design, means, curves, ceiling, side, grid, limits)
+    return tuple(found.reshape(len(ends), len(means)))
 
 
 def fit_with_interval(
@@ -67,46 +92,71 @@ def fit_with_interval(
     return curves, low, high
 
 
-def _end(
-    design: Design, means: Array, curves: Curves, ceiling: Array, grid: Survey, limits: Limits, side: int
+def _outermost(
+    design: Design, means: Array, curves: Curves, ceiling: Array, side: Array, grid: Survey, limits: Limits
 ) -> Array:
-    """Outermost location on one side at which the profile reaches the ceiling; +-inf where it never does."""
+    """Outermost location on each side at which the profile reaches the ceiling; +-inf where it never does.
+
+    `ceiling` and `side` are (end,), whole rounds of all curves one after the other.
+    """
     last = LOCATIONS - 1
     locations = grid.locations
-    inside = grid.lowest <= ceiling[:, None]
-    if side > 0:
-        edge = np.where(inside.any(axis=1), last - inside[:, ::-1].argmax(axis=1), -1)
-        edge = np.maximum(edge, np.clip(np.searchsorted(locations, curves.location, side="right") - 1, 0, last))
-    else:
-        edge = np.where(inside.any(axis=1), inside.argmax(axis=1), LOCATIONS)
-        edge = np.minimum(edge, np.clip(np.searchsorted(locations, curves.location, side="left"), 0, last))
-    ends = np.where(edge == (last if side > 0 else 0), np.inf * side, np.nan)
-    beyond = side * (locations[edge] - curves.location) > 0
-    near = np.where(beyond, locations[edge], curves.location)  # a location known to be inside
-    start = np.log(curves.hill)
+    count = max(len(means), 1)
+    rows = np.arange(side.size) % count
+    parts = [_last_inside(grid, curves, ceiling[k : k + count], int(side[k])) for k in range(0, side.size, count)]
+    edge = np.concatenate(parts) if parts else np.empty(0, dtype=int)
+    found, hill = curves.location[rows], curves.hill[rows]
+    limit = np.where(side > 0, last, 0)
+    ends = np.where(edge == limit, np.inf * side, np.nan)
+    beyond = side * (locations[edge] - found) > 0
+    near = np.where(beyond, locations[edge], found)  # a location known to be inside
+    start = np.log(hill)
     far = np.flatnonzero(beyond & np.isnan(ends))
-    start[far] = np.log(grid.slopes[grid.over_slopes(edge[far], limits, far).argmin(axis=1)])
+    start[far] = np.log(grid.slopes[grid.over_slopes(edge[far], limits, rows[far]).argmin(axis=1)])
     # the grid overstates the profile between its slopes: look again, and walk on while still inside
     outer = np.clip(edge + side, 0, last)
     todo = np.flatnonzero(np.isnan(ends))
     while todo.size:
-        at = locations[outer[todo]]
-        over = np.log(grid.slopes[grid.over_slopes(outer[todo], limits, todo).argmin(axis=1)])
-        rss, ln_hill = _profile_at(design, means[todo], at, over, limits, rounds=8)
-        unsure = np.flatnonzero(rss > ceiling[todo])
-        other, other_hill = _profile_at(design, means[todo][unsure], at[unsure], start[todo][unsure], limits, rounds=8)
+        # the few that walk far look at several cells in one go
+        ahead = 1 if todo.size > FEW else CELLS_AHEAD
+        cells = outer[todo][:, None] + side[todo][:, None] * np.arange(ahead)
+        there = (cells >= 0) & (cells <= last)
+        cells = np.clip(cells, 0, last)
+        which, flat = np.repeat(todo, ahead), cells.ravel()
+        at, own = locations[flat], means[rows[which]]
+        over = np.log(grid.slopes[grid.over_slopes(flat, limits, rows[which]).argmin(axis=1)])
+        rss, ln_hill = _profile_at(design, own, at, over, limits, rounds=8)
+        unsure = np.flatnonzero(rss > ceiling[which])
+        other, other_hill = _profile_at(design, own[unsure], at[unsure], start[which][unsure], limits, rounds=8)
         lower = other < rss[unsure]
         rss[unsure[lower]], ln_hill[unsure[lower]] = other[lower], other_hill[lower]
-        still = rss <= ceiling[todo]
-        near[todo[still]], start[todo[still]] = at[still], ln_hill[still]
-        ended = still & ((outer[todo] == 0) | (outer[todo] == last))
-        ends[todo[ended]] = np.inf * side
-        todo = todo[still & ~ended]
-        outer[todo] += side
+        held = (rss <= ceiling[which]).reshape(cells.shape) & there
+        steps = np.logical_and.accumulate(held, axis=1).sum(axis=1)  # cells in a row that are still inside
+        walked = np.flatnonzero(steps)
+        final = cells[walked, steps[walked] - 1]
+        near[todo[walked]] = locations[final]
+        start[todo[walked]] = ln_hill.reshape(cells.shape)[walked, steps[walked] - 1]
+        outer[todo] += side[todo] * steps
+        ended = todo[walked[(final == 0) | (final == last)]]
+        ends[ended] = np.inf * side[ended]
+        todo = todo[(steps == ahead) & np.isnan(ends[todo])]
     todo = np.flatnonzero(np.isnan(ends))
     if todo.size:
-        ends[todo] = _root(design, means[todo], near[todo], locations[outer[todo]], start[todo], ceiling[todo], limits)
+        own = means[rows[todo]]
+        ends[todo] = _root(design, own, near[todo], locations[outer[todo]], start[todo], ceiling[todo], limits)
     return ends
+
+
+def _last_inside(grid: Survey, curves: Curves, ceiling: Array, side: int) -> Array:
+    """Outermost cell of the grid on one side, or that of the fit, whose profile lies below the ceiling."""
+    last = LOCATIONS - 1
+    inside = grid.lowest <= ceiling[:, None]
+    if side > 0:
+        edge = np.where(inside.any(axis=1), last - inside[:, ::-1].argmax(axis=1), -1)
+        own = np.clip(np.searchsorted(grid.locations, curves.location, side="right") - 1, 0, last)
+        return np.asarray(np.maximum(edge, own))
+    edge = np.where(inside.any(axis=1), inside.argmax(axis=1), LOCATIONS)
+    return np.asarray(np.minimum(edge, np.clip(np.searchsorted(grid.locations, curves.location), 0, last)))
 
 
 def _root(

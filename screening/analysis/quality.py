@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,8 @@ def assess_plate(
         `quality`: (readout, timepoint) the statistics of `control_statistics` with `_low`, `_high` (95 %),
         `cv_negative`, `cv_positive` (percent), `n_negative`, `n_positive`, `reason` (why something is NaN;
         never infinite). (well, timepoint): one bool per flag of `FLAGS`; (well): `flags`, those at the
-        reading timepoint in words, `strange_control`. attrs: verdict, reasons (JSON list), rule, `edge_t` and
-        its numbers of wells (NaN where not computable).
+        reading timepoint in words, `strange_control`. attrs: verdict, reasons (JSON list), rule (in words), limits
+        (JSON: the rule's fields), `edge_t` and its numbers of wells (NaN where not computable).
         `vehicle_quality`: the same statistics (vehicle, readout, timepoint), and `matched`: whether the positive
         controls are in that vehicle too; else all positive controls stand in for them.
         `spatial`: (readout, timepoint) results of `spatial_tests` on vehicle wells; (readout), with the prefix
@@ -135,6 +136,7 @@ def assess_plate(
             verdict=verdict,
             reasons=json.dumps(reasons),
             rule=str(rule),
+            limits=json.dumps(asdict(rule)),
             z_prime_limit=rule.pass_z_prime,
             timepoint=int(reading.timepoint),
             edge_t=float(found.spatial["edge_t"]),
@@ -175,7 +177,9 @@ def _plate(fractions: xr.Dataset) -> pd.DataFrame:
     }
     places = {name: fractions[name].values.astype(int) for name in ("row", "column")}
     dose = fractions.dose.values.astype(float)
-    return pd.DataFrame({**places, **texts, "dose": dose, "role": roles(fractions), "vehicle": vehicles(fractions)})
+    second = {name: fractions[name].values for name in ("compound_2", "dose_2") if name in fractions.coords}
+    held = {**texts, "dose": dose, **second}
+    return pd.DataFrame({**places, **held, "role": roles(fractions), "vehicle": vehicles(fractions)})
 
 
 def _layout(values: np.ndarray, plate: pd.DataFrame) -> pd.DataFrame:

@@ -109,7 +109,8 @@ def plate_agreement(
     Dataset
         Group `agreement`. (pair): first, second (plates, or one plate's first and second well of a treatment, "P1 #1"
         and "P1 #2"), `agreement.COLUMNS` on excess death, `kind` (plates, replicates), and between plates `msr`,
-        `msr_low`, `msr_high`, `msr_n` of their EC50s (`agreement.msr_of_two_runs`).
+        `msr_low`, `msr_high`, `msr_n` of their EC50s (`agreement.msr_of_two_runs`). (plate, treatment): `mean`, excess
+        death of its wells, NaN where the plate has none; (treatment): `treatment_compound`, `treatment_dose` in uM.
     """
     frame = wells.table(wells.pool_wells(plates), timepoint=timepoint)
     treated = frame[~frame["vehicle"]]
@@ -136,7 +137,17 @@ def plate_agreement(
     texts = ("first", "second", "kind", "status")
     names = ["first", "second", "kind", *COLUMNS, "msr", "msr_low", "msr_high", "msr_n"]
     return xr.Dataset(
-        {name: ("pair", table[name].to_numpy(object if name in texts else float)) for name in names},
+        {
+            **{name: ("pair", table[name].to_numpy(object if name in texts else float)) for name in names},
+            "mean": (("plate", "treatment"), means.to_numpy(float).T),
+            "treatment_compound": ("treatment", means.index.get_level_values("compound").to_numpy(object)),
+            "treatment_dose": (
+                "treatment",
+                10.0 ** means.index.get_level_values("log_dose").to_numpy(float),
+                {"units": "uM"},
+            ),
+        },
+        coords={"plate": np.array([str(name) for name in means.columns], dtype=object)},
         attrs={"level": level},
     )
 

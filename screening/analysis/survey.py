@@ -113,25 +113,25 @@ def starts(grid: Survey, limits: Limits) -> list[tuple[Array, Array, Array]]:
     first matters for a clear curve, so others must not explain much less.
     """
     rows = np.arange(len(grid.lowest))
-    padded = np.pad(grid.lowest, ((0, 0), (1, 1)), constant_values=np.inf)
-    valley = (grid.lowest <= padded[:, :-2]) & (grid.lowest < padded[:, 2:])
     best = grid.lowest.argmin(axis=1)
     least = grid.lowest[rows, best]
     ceiling = least + WORTH_A_START * (grid.constant - least)
     over = grid.over_slopes(best, limits)
     steep = over.argmin(axis=1)
     rounds = [(rows, np.log(grid.slopes[steep]), grid.locations[best])]
-    others = np.where(valley & (grid.lowest <= ceiling[:, None]), grid.lowest, np.inf)
-    number = np.arange(LOCATIONS)
-    column = best
+    curve, column, depth = _valleys(grid.lowest, ceiling)
+    chosen = best
     for _ in range(2):
-        others[np.abs(number - column[:, None]) < APART] = np.inf
-        column = others.argmin(axis=1)
-        more = np.flatnonzero(np.isfinite(others[rows, column]))
+        apart = np.abs(column - chosen[curve]) >= APART
+        curve, column, depth = curve[apart], column[apart], depth[apart]
+        more, first = np.unique(curve, return_index=True)
         if not more.size:
             break
-        slope = grid.over_slopes(column[more], limits, more).argmin(axis=1)
-        rounds.append((more, np.log(grid.slopes[slope]), grid.locations[column[more]]))
+        lowest = column[first]  # each curve's valleys come in the order of their depth
+        slope = grid.over_slopes(lowest, limits, more).argmin(axis=1)
+        rounds.append((more, np.log(grid.slopes[slope]), grid.locations[lowest]))
+        chosen = best.copy()
+        chosen[more] = lowest
     padded = np.pad(over, ((0, 0), (1, 1)), constant_values=np.inf)
     over = np.where((over <= padded[:, :-2]) & (over < padded[:, 2:]) & (over <= ceiling[:, None]), over, np.inf)
     over[rows, steep] = np.inf
@@ -140,6 +140,17 @@ def starts(grid: Survey, limits: Limits) -> list[tuple[Array, Array, Array]]:
     if more.size:
         rounds.append((more, np.log(grid.slopes[slope[more]]), grid.locations[best[more]]))
     return rounds
+
+
+def _valleys(lowest: Array, ceiling: Array) -> tuple[Array, Array, Array]:
+    """Curve, column, depth of every local minimum along the EC50 that is low enough; curve by curve, deepest first."""
+    valley = lowest <= ceiling[:, None]
+    valley[:, 1:] &= lowest[:, 1:] <= lowest[:, :-1]
+    valley[:, :-1] &= lowest[:, :-1] < lowest[:, 1:]
+    curve, column = np.nonzero(valley)
+    depth = lowest[curve, column]
+    order = np.lexsort((depth, curve))
+    return curve[order], column[order], depth[order]
 
 
 def _cells(design: Design, slope: float, locations: Array) -> Cells:

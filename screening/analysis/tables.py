@@ -1,103 +1,72 @@
-"""Results as tidy files: one table for each shape of a result, and a dictionary of every column."""
+"""Results as tidy tables: one for each shape of a result, what the results say of themselves, and a dictionary."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Hashable, Mapping
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from plates.errors import StoreError
-from plates.files import write_durable
+from plates.states import STATES
 
 from .dictionary import UNDESCRIBED, meaning_of
 
 DICTIONARY, ATTRIBUTES = "dictionary", "attributes"
+# tables beside the pages that are not called after the result they were made of
+MADE_OF = {
+    "wells": ("fractions", "quality", "normalized"),
+    "curves": ("dose_response",),
+    "points": ("dose_response",),
+}
 _DICTIONARY_COLUMNS = ("table", "column", "type", "unit", "meaning")
 
 
-def write_tables(
-    results: Mapping[str, xr.Dataset], out: Path, *, plate: str = "", parquet: bool | None = None
-) -> list[Path]:
-    """Write every result as tidy tables, with `dictionary.csv` and `attributes.csv` beside them.
+def described_tables(
+    results: Mapping[str, xr.Dataset], *, beside: Mapping[str, pd.DataFrame] | None = None, plate: str = ""
+) -> dict[str, pd.DataFrame]:
+    """Make tidy tables of every result, with `attributes` of the results and a `dictionary` of every column.
 
     The variables of a result that share their dimensions make one table, a row for each place in them and the
-    coordinates in front; rows that hold nothing are left out. The files are named after both: `ranking.compound.csv`,
-    `fractions.well_timepoint_state.csv`.
+    coordinates in front; rows that hold nothing are left out. The tables are named after both: `ranking.compound`,
+    `fractions.well_timepoint_state`.
 
     Parameters
     ----------
     results
         Results by name, as `plates.results.read_result` gives them.
-    out
-        Folder; made if need be. Files of the same names are replaced.
+    beside
+        Tables made of the same results elsewhere, such as those beside a page; they come first and are described too.
     plate
         Name that goes in front of every row, where the tables of several plates are to be put together.
-    parquet
-        Also write Parquet files; where pyarrow is installed unless told.
 
     Returns
     -------
-    list
-        The files written.
-
-    Raises
-    ------
-    StoreError
-        Parquet was asked for and pyarrow is not installed.
+    dict
+        Tables by name. `attributes` holds result, attribute and value: rules, levels, settings. `dictionary` comes last
+        and holds table, column, type, unit and meaning, itself included; `undescribed` finds what it cannot tell.
     """
-    available = find_spec("pyarrow") is not None
-    if parquet and not available:
-        raise StoreError("Parquet needs pyarrow, which is not installed. Install it, or write CSV only.")
-    parquet = available if parquet is None else parquet
-    tables: dict[str, pd.DataFrame] = {}
-    units: dict[tuple[str, str], tuple[str, str]] = {}
+    tables = dict(beside or {})
     for name, dataset in results.items():
-        for table, frame in tidy(name, dataset).items():
-            tables[table] = frame
-            for column in map(str, frame.columns):
-                units[table, column] = _described(name, dataset, column)
-    rows = [
-        (name, str(key), str(value))
-        for name, dataset in results.items()
-        for key, value in sorted(dataset.attrs.items(), key=lambda item: str(item[0]))
-    ]
-    tables[ATTRIBUTES] = pd.DataFrame(rows, columns=["result", "attribute", "value"])
-    for column in map(str, tables[ATTRIBUTES].columns):
-        units[ATTRIBUTES, column] = meaning_of(ATTRIBUTES, column)
+        tables |= tidy(name, dataset)
+    tables[ATTRIBUTES] = _attributes(results)
     if plate:
-        for table, frame in tables.items():
-            if "plate" not in frame:
-                frame.insert(0, "plate", plate)
-                units[table, "plate"] = meaning_of(table, "plate")
-    tables[DICTIONARY] = _dictionary(tables, units)
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for table, frame in tables.items():
-        path = out / f"{table}.csv"
-        write_durable(path, frame.to_csv(index=False, lineterminator="\n").encode())
-        written.append(path)
-        if parquet:
-            buffer = io.BytesIO()
-            frame.to_parquet(buffer, index=False)
-            path = out / f"{table}.parquet"
-            write_durable(path, buffer.getvalue())
-            written.append(path)
-    return written
+        tables = {name: _with_plate(table, plate) for name, table in tables.items()}
+    tables[DICTIONARY] = _dictionary(tables, results)
+    return tables
 
 
 def tidy(name: str, dataset: xr.Dataset) -> dict[str, pd.DataFrame]:
-    """Tables of one result, by their names; one for each set of dimensions that its variables have."""
-    shapes: dict[tuple[Hashable, ...], list[Hashable]] = {}
-    for key, variable in dataset.data_vars.items():
-        dims = tuple(dim for dim in dataset.sizes if dim in variable.dims)  # one order for all
-        shapes.setdefault(dims, []).append(key)
+    """Tables of one result, by their names; one for each set of dimensions that its variables have.
+
+    Variables are taken by name: a store gives its arrays, and with them its dimensions, back in any order.
+    """
+    shapes: dict[frozenset[Hashable], list[Hashable]] = {}
+    for key in sorted(dataset.data_vars, key=str):
+        shapes.setdefault(frozenset(dataset[key].dims), []).append(key)
     tables = {}
-    for dims, keys in shapes.items():
+    for keys in shapes.values():
+        dims = dataset[keys[0]].dims
         table = name if not dims else f"{name}.{'_'.join(map(str, dims))}"
         tables[table] = _frame(dataset, dims, keys)
     return tables
@@ -118,7 +87,7 @@ def _frame(dataset: xr.Dataset, dims: tuple[Hashable, ...], keys: list[Hashable]
         columns[str(dim)] = np.broadcast_to(spread, shape).ravel()
     # what belongs to a well or a frame stands beside it
     beside = [key for key, one in dataset.coords.items() if key not in dims and one.dims and set(one.dims) <= set(dims)]
-    for key in [*beside, *keys]:
+    for key in [*sorted(beside, key=str), *keys]:
         variable = dataset[key]
         values = variable.transpose(*[dim for dim in dims if dim in variable.dims]).values
         spread = values.reshape([dataset.sizes[dim] if dim in variable.dims else 1 for dim in dims])
@@ -138,22 +107,47 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return np.array(["" if value is None or value != value else str(value) for value in values], dtype=object)
 
 
-def _described(name: str, dataset: xr.Dataset, column: str) -> tuple[str, str]:
-    """Unit and meaning: what the result itself says goes before the dictionary."""
-    unit, meaning = meaning_of(name, column)
-    attrs = dataset[column].attrs if column in dataset.variables else {}
-    told = str(attrs.get("long_name", ""))
-    return str(attrs.get("units", unit)), told or meaning
-
-
-def _dictionary(tables: Mapping[str, pd.DataFrame], units: Mapping[tuple[str, str], tuple[str, str]]) -> pd.DataFrame:
+def _attributes(results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     rows = [
-        (table, str(column), _kind(frame[column]), *units[table, str(column)])
-        for table, frame in tables.items()
-        for column in frame.columns
+        (name, str(key), str(value))
+        for name, dataset in results.items()
+        for key, value in sorted(dataset.attrs.items(), key=lambda item: str(item[0]))
+    ]
+    return pd.DataFrame(rows, columns=["result", "attribute", "value"])
+
+
+def _with_plate(table: pd.DataFrame, plate: str) -> pd.DataFrame:
+    if "plate" in table:
+        return table
+    return pd.concat([pd.Series(plate, index=table.index, name="plate", dtype=object), table], axis=1)
+
+
+def _dictionary(tables: Mapping[str, pd.DataFrame], results: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    rows = [
+        (name, str(column), _kind(table[column]), *_described(name, str(column), results))
+        for name, table in tables.items()
+        for column in table.columns
     ]
     rows += [(DICTIONARY, column, "text", *meaning_of(DICTIONARY, column)) for column in _DICTIONARY_COLUMNS]
     return pd.DataFrame(rows, columns=list(_DICTIONARY_COLUMNS))
+
+
+def _described(table: str, column: str, results: Mapping[str, xr.Dataset]) -> tuple[str, str]:
+    """Unit and meaning: what the result itself says goes before the dictionary.
+
+    A state in front of a column says whose number it is.
+    """
+    name = table.split(".", 1)[0]
+    sources = [one for one in MADE_OF.get(name, (name,)) if one in results and column in results[one].variables]
+    unit, meaning = meaning_of(sources[0] if sources else name, column)
+    if sources:
+        attrs = results[sources[0]][column].attrs
+        unit, meaning = str(attrs.get("units", unit)), str(attrs.get("long_name", "")) or meaning
+    for part in (*STATES, "live"):
+        if meaning == UNDESCRIBED and column.startswith(f"{part}_"):
+            unit, meaning = _described(table, column.removeprefix(f"{part}_"), results)
+            meaning = meaning if meaning == UNDESCRIBED else f"{part}: {meaning}"
+    return unit, meaning
 
 
 def _kind(values: pd.Series) -> str:

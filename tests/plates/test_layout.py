@@ -431,10 +431,11 @@ def test_the_guide_names_every_accepted_word() -> None:
 
 def test_the_examples_of_the_guide_are_read(tmp_path: Path) -> None:
     examples = [plate_map(tmp_path, text) for text in guide()[1]]
-    assert [len(read.table) for read in examples] == [8, 5, 2, 1, 1, 3, 2]
+    assert [len(read.table) for read in examples] == [8, 5, 2, 1, 1, 3, 4, 2]
     assert list(examples[0].table["inducer"])[2:4] == ["apoptosis", "necroptosis"]
     assert doses(examples[3]) == doses(examples[4]) == [1.0]
-    assert list(examples[6].table["masked"]) == ["edge of the plate", ""]
+    assert list(examples[6].table["control"]) == ["negative", "none", "none", "combination"]
+    assert list(examples[7].table["masked"]) == ["edge of the plate", ""]
 
 
 CELLS = st.one_of(

@@ -1,6 +1,7 @@
 """Headless Chromium over its DevTools protocol: open a page, ask it things, list its complaints and requests."""
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -24,8 +25,8 @@ PATIENCE = 30.0  # seconds
 class Tab:
     """One open page: `complaints` are console errors, exceptions and blocked loads, `requests` what it asked for."""
 
-    def __init__(self, loop: IOLoop, socket: WebSocketClientConnection) -> None:
-        self._loop, self._socket, self._number = loop, socket, 0
+    def __init__(self, loop: IOLoop, socket: WebSocketClientConnection, process: int) -> None:
+        self._loop, self._socket, self._number, self._process = loop, socket, 0, process
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.dialogs: list[str] = []
@@ -66,6 +67,50 @@ class Tab:
         while not self.ask(expression):
             assert time.monotonic() < end, f"{expression} did not come true in {PATIENCE} s"
             time.sleep(0.05)
+
+    def click(self, selector: str) -> None:
+        """Press the mouse in the middle of an element, brought into view first."""
+        self.ask(
+            f"document.querySelector({json.dumps(selector)}).scrollIntoView({{behavior: 'instant', block: 'center'}})"
+        )
+        box = self.ask(
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
+            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+        )
+        self.click_at(*box)
+
+    def click_at(self, x: float, y: float) -> None:
+        """Press and release the mouse at a place of the window."""
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            button = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def hover_at(self, x: float, y: float) -> None:
+        """Move the mouse to a place of the window."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press a key, such as Escape, 27."""
+        for kind in ("keyDown", "keyUp"):
+            said = {"text": text} if text and kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **said)
+
+    def without_scripts(self) -> None:
+        """Show the next page as a reader without JavaScript sees it."""
+        self.call("Emulation.setScriptExecutionDisabled", value=True)
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the browser and all its processes have used since they started."""
+        return _processor_time(self._process)
+
+    def settle(self, *, quiet: float = 0.4) -> None:
+        """Wait until the browser does nothing any more: next to no processor time in three looks."""
+        calm, before, end = 0, self.cpu_seconds(), time.monotonic() + PATIENCE
+        while calm < 3 and time.monotonic() < end:
+            time.sleep(quiet)
+            now = self.cpu_seconds()
+            calm = calm + 1 if now - before < 0.02 else 0
+            before = now
 
     def draw_all(self) -> None:
         """Bring every figure into view, one after the other, until all are drawn."""
@@ -109,9 +154,30 @@ def browser(folder: Path) -> Iterator[Tab]:
         with urlopen(Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")) as answer:
             address = json.load(answer)["webSocketDebuggerUrl"]
         socket = loop.run_sync(lambda: websocket_connect(address, max_message_size=1 << 28))
-        yield Tab(loop, socket)
+        yield Tab(loop, socket, process.pid)
         socket.close()
     finally:
         process.terminate()
         process.wait(timeout=PATIENCE)
         loop.close()
+
+
+def _processor_time(root: int) -> float:
+    """Seconds used by a process and its descendants, those that have ended included, out of /proc."""
+    children: dict[int, list[int]] = {}
+    spent: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            after_name = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended while we looked
+        children.setdefault(int(after_name[1]), []).append(int(folder.name))
+        spent[int(folder.name)] = sum(int(ticks) for ticks in after_name[11:15])
+    total, waiting = 0, [root]
+    while waiting:
+        process = waiting.pop()
+        total += spent.get(process, 0)
+        waiting += children.get(process, [])
+    return total / os.sysconf("SC_CLK_TCK")

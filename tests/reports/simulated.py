@@ -238,6 +238,7 @@ def _fits(compounds: Sequence[str], fractions: xr.Dataset, rng: np.random.Genera
     return xr.Dataset(
         {
             **{key: (dims, value) for key, value in values.items()}, "status": (dims, status), "note": (dims, note),
+            "n": (dims, np.isfinite(response).sum(axis=(2, 3)).astype(float)),
             "dose": (("compound", "dose_index", "replicate"), dose),
             "response": (("compound", "readout", "dose_index", "replicate"), response),
             "well": (("compound", "dose_index", "replicate"), well),

@@ -14,7 +14,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs_version
 
-from reports.page import Page, guard_formulas, relative_link, rounded
+from plates.states import COLOURS, LETTERS, STATES
+from reports.page import Page, guard_formulas, relative_link, rounded, static_text
+from reports.words import LETTER_INKS
 
 
 class Reader(HTMLParser):
@@ -141,3 +143,13 @@ def test_no_file_name_becomes_a_scheme_or_leaves_its_quotes(tmp_path: Path) -> N
 def test_a_page_is_put_in_place_whole(plate_page: Path) -> None:
     assert not list(plate_page.parent.glob(".*partial"))
     assert re.search(r"</html>\s*$", plate_page.read_text())
+
+
+def test_the_chips_of_the_states_have_their_colours_and_letters() -> None:
+    style = static_text("report.css")
+    for state in STATES:
+        rule = re.search(rf"\.state-{LETTERS[state]}::before \{{ ([^}}]+)", style)
+        assert rule is not None
+        assert f'content: "{LETTERS[state]}"' in rule[1]
+        assert f"background: {COLOURS[state]}" in rule[1]
+        assert ("color: #fff" in rule[1]) == (LETTER_INKS[state] == "#ffffff")

@@ -3,6 +3,7 @@ import io
 import json
 import re
 import shutil
+import zlib
 from html import unescape
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 from plates.errors import MissingInputError
-from plates.results import read_result
+from plates.results import read_result, write_result
 from plates.states import STATES
+from reports.alerts import UNLIKE
 from reports.overlay import default_scenes
 from reports.plate import write_plate_report
 
@@ -37,7 +39,7 @@ def cells(page: str, section: str, row: str) -> list[str]:
 
 def test_a_plate_of_62_wells_with_its_overlays_stays_below_2_mib(plate_page: Path) -> None:
     assert plate_page.stat().st_size < 2 * 2**20
-    assert plate_page.read_text().count('class="over"') == 8
+    assert len(re.findall("<figure data-field=", plate_page.read_text())) == 8
 
 
 def test_equal_results_give_equal_bytes(plate: Path, plate_page: Path, tmp_path: Path) -> None:
@@ -79,8 +81,11 @@ def test_the_controls_are_told_with_their_number_and_the_limit(plate: Path, plat
     death = read_result(plate, "quality").sel(readout="death").isel(timepoint=-1)
     row = cells(plate_page.read_text(), "controls", "death")
     assert row[1].startswith(f"{death['z_prime'].item():.3g} ")
-    assert row[7:9] == ["8", "6"]
-    assert "PASS when Z&#39; of death is at least 0.4." in plate_page.read_text()
+    assert row[8:10] == ["8", "6"]
+    assert cells(plate_page.read_text(), "controls", "limit of the verdict, for death")[2] == "at least 0.4"
+    alerts = plate_page.read_text().split('<section id="maps">')[0]
+    assert alerts.count("PASS when Z&#39; of death is at least 0.4.") == 1, "the rule is told once, and folded"
+    assert "<details><summary>How the verdict PASS is reached" in alerts
 
 
 def test_the_files_beside_the_page_hold_the_exact_values(plate: Path, plate_page: Path) -> None:
@@ -118,7 +123,8 @@ def test_a_classifier_of_simulated_cells_is_named_as_one_that_does_not_know_such
     assert "The classifier was not trained on real cells" in alerts
     assert "simulated cells only, seeds 1 to 40" in alerts
     assert "Wells without a classified image, 2 of 62: C06, C07." in alerts
-    assert "partial: 60 of 62" in alerts
+    assert "PARTIAL: 60 of 62 wells" in alerts
+    assert '<a href="#well=C06">C06</a>' in alerts
     assert "No cells were found" not in alerts, "wells that were not imaged are not called empty"
 
 
@@ -134,7 +140,7 @@ def test_a_plate_without_compounds_still_has_a_page(tmp_path: Path) -> None:
     plate = simulated.write_plate(tmp_path, compounds=())
     page = write_plate_report(plate, out=tmp_path / "P012.html").read_text()
     assert "nothing to rank" in page
-    assert page.count('class="over"') == 4
+    assert len(re.findall("<figure data-field=", page)) == 4
 
 
 def test_every_page_names_classifier_hash_calibration_plate_map_and_version(
@@ -164,7 +170,7 @@ def test_overlays_lie_on_grey_pictures_and_name_each_patch(plate: Path, plate_pa
     address = re.search(r'src="data:image/webp;base64,([^"]+)"', page)
     assert address is not None
     with Image.open(io.BytesIO(base64.b64decode(address[1]))) as picture:
-        assert picture.size == (640, 640)
+        assert picture.size == (384, 384)
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert np.ptp(pixels, axis=2).max() <= 2, "grey"
     probability = read_result(plate, "probabilities")["probability"].sel(well="A01", field=0).isel(timepoint=-1)
@@ -172,6 +178,32 @@ def test_overlays_lie_on_grey_pictures_and_name_each_patch(plate: Path, plate_pa
     drawn = page.split('class="over"')[1].split("</svg>")[0]
     letters = "".join(re.findall(r">([A-Z]+)</text>", drawn))
     assert sorted(letters) == sorted("APNCT"[state] for state in states)
+    kept = json.loads(zlib.decompress(base64.b64decode(Reader(page).blobs["field-store"])))
+    held = np.array(kept["fields"][0]).reshape(probability.shape)
+    np.testing.assert_array_equal(held[..., 0] == 255, np.isnan(probability.values[..., 0]))
+    there = np.isfinite(probability.values)
+    np.testing.assert_allclose(held[there] / 200, probability.values[there], atol=0.0026)
+
+
+def test_a_plate_without_some_of_its_images_says_so_and_shows_the_next(plate: Path, plate_page: Path) -> None:
+    page = plate_page.read_text()
+    assert "because their images are not in the plate&#39;s store" in page or "not in the plate's store" in page
+
+
+def test_a_plate_unlike_the_training_is_told_once(tmp_path: Path) -> None:
+    said = "9% of the patches lie further out."
+    reasons = json.dumps([f"This plate is {UNLIKE}: {said}"])
+    plate = simulated.write_plate(tmp_path, compounds=("only",), images=False, verdict="REVIEW")
+    for name, attrs in (
+        ("quality", {"reasons": reasons}),
+        ("probabilities", {"outlier_flagged": 1, "outlier_text": said}),
+    ):
+        result = read_result(plate, name)
+        write_result(plate, name, result.assign_attrs(attrs), provenance={"version": "0.1.0"})
+    page = write_plate_report(plate, out=tmp_path / "a.html", overlays=0).read_text()
+    alerts = page.split('<section id="maps">')[0]
+    assert alerts.count(said) == 1
+    assert "tomoscreen adapt" in alerts
 
 
 def test_a_result_that_is_not_there_is_named_with_its_command(tmp_path: Path) -> None:
@@ -196,3 +228,21 @@ def test_scenes_follow_the_rule_whatever_the_order_of_the_imaged_wells(plate: Pa
         ("NaOH", "E12"),
         ("bleach", "D06"),
     ]
+
+
+def test_after_the_highest_dose_of_every_compound_comes_the_next_lower_one(plate: Path) -> None:
+    layout = read_result(plate, "layout")
+    status = read_result(plate, "probabilities")["status"]
+    scenes = default_scenes(layout, status, compounds=["bleach", "slow killer"], timepoint=3, limit=9)
+    dose = [layout["dose"].sel(well=scene.well).item() for scene in scenes[4:]]
+    assert [scene.title for scene in scenes[4:]] == ["bleach", "slow killer", "bleach", "slow killer", "bleach"]
+    assert dose == [30.0, 30.0, 10.0, 10.0, 3.0]
+
+
+def test_excluded_wells_are_never_shown_as_examples(plate: Path) -> None:
+    layout = read_result(plate, "layout")
+    why = np.where(layout["well"].values == "A01", "bubble", "").astype(object)
+    status = read_result(plate, "probabilities")["status"]
+    scenes = default_scenes(layout.assign(masked=("well", why)), status, compounds=["bleach"], timepoint=3, limit=100)
+    assert "A01" not in [scene.well for scene in scenes]
+    assert scenes[0].well == "B01"

@@ -8,25 +8,51 @@ from plates.states import COLOURS, STATES
 from reports import plate_maps
 
 
+def wells_by_colour(drawing: str) -> dict[tuple[int, int], str]:
+    """Place of every well, (row, column), and its colour."""
+    cell, head = plate_maps.CELL, plate_maps.HEAD
+    found = {}
+    for colour, path in re.findall(r'<path stroke="([^"]+)" d="([^"]+)"/>', drawing):
+        for x, y in re.findall(r"M(\d+) (\d+)h0", path):
+            found[(int(y) - head) // cell, (int(x) - head) // cell] = colour
+    return found
+
+
 def test_a_heat_map_colours_each_well_and_hatches_the_missing(plate: Path) -> None:
     layout, fractions = read_result(plate, "layout"), read_result(plate, "fractions")
     death = fractions["death"].isel(timepoint=-1).values
     drawing = plate_maps.heat_map(layout, death, rows=8, columns=12, label="x")
-    fills = re.findall(r'class="w"[^>]*fill="([^"]+)"', drawing)
     scale = plate_maps.colour_scale()
-    assert fills == ["url(#missing)" if np.isnan(value) else scale[round(round(value * 1000) / 10)] for value in death]
-    assert drawing.count("<circle") == 14, "eight rings and six dots"
-    assert fills.count("url(#missing)") == 2
+    found = wells_by_colour(drawing)
+    for row, column, value in zip(layout["row"].values, layout["column"].values, death, strict=True):
+        step = "url(#missing)" if np.isnan(value) else scale[2 * round(round(value * 1000) / 20)]
+        assert found[int(row), int(column)] == step
+    assert len(found) == 62
+    assert list(found.values()).count("url(#missing)") == 2
+    dots = re.findall(r'class="dot (negative|positive)" d="([^"]+)"', drawing)
+    assert {kind: path.count("M") for kind, path in dots} == {"negative": 8, "positive": 6}
+    assert 'class="out"' not in drawing
 
 
-def test_the_cube_holds_what_is_stored_to_a_thousandth(plate: Path) -> None:
-    fractions = read_result(plate, "fractions")
-    cube = plate_maps.cube(fractions)
-    values = np.array(cube["values"], dtype=float)
-    assert values.shape == (1 + len(STATES), 4, 62)
-    stored = fractions["death"].transpose("timepoint", "well").values
-    np.testing.assert_allclose(values[0][values[0] >= 0] / 1000, stored[np.isfinite(stored)], atol=5.1e-4)
-    np.testing.assert_array_equal(values[0] < 0, np.isnan(stored))
+def test_a_well_that_was_left_out_is_crossed_and_no_control_any_more(plate: Path) -> None:
+    layout = read_result(plate, "layout")
+    why = np.where(layout["well"].values == "A01", "bubble", "").astype(object)
+    death = read_result(plate, "fractions")["death"].isel(timepoint=-1).values
+    drawing = plate_maps.heat_map(layout.assign(masked=("well", why)), death, rows=8, columns=12, label="x")
+    dots = dict(re.findall(r'class="dot (negative|positive)" d="([^"]+)"', drawing))
+    assert dots["negative"].count("M") == 7
+    assert drawing.count('class="out"') == 2, "a cross with a light rim"
+    assert wells_by_colour(drawing)[0, 0] != "url(#missing)", "its number is shown all the same"
+
+
+def test_other_quantities_have_a_scale_of_their_own() -> None:
+    scale = plate_maps.Scale(low=0, high=24, factor=0.1, unit="h")
+    assert scale.told(72) == "7.2 h"
+    assert scale.step(0) == 0
+    assert scale.step(240) == plate_maps.STEPS
+    assert scale.step(9999) == plate_maps.STEPS
+    assert scale.told(-1) == "not measured"
+    assert scale.ends() == ("0", "24 h")
 
 
 def test_small_time_courses_leave_missing_wells_open(plate: Path) -> None:

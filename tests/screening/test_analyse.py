@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from plates.errors import MissingInputError, SettingsError
+from plates.errors import SettingsError
 from plates.results import read_result
 from screening.analyse import PLATE_RESULTS, analyse_plate
+from screening.analysis.tables import undescribed
 from screening.cli import app
+from screening.export import export
 from screening.pipeline import run
 from screening.settings import AnalysisSettings, read_settings
-from screening.tables import write_all_tables
 
 
 def excluded(folder: Path, *lines: str) -> AnalysisSettings:
@@ -63,22 +64,25 @@ def test_exclusions_of_another_plate_are_noticed_before_anything_is_converted(
 
 
 def test_all_results_come_out_as_tables_and_every_column_is_explained(plate: Path, tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["tables", str(plate), "--out", str(tmp_path / "tables")])
+    out = tmp_path / "tables"
+    told = CliRunner().invoke(app, ["export", str(plate), "--out", str(out)])
     assert told.exit_code == 0, told.output
-    files = {file.name for file in (tmp_path / "tables").glob("*.csv")}
-    assert {name for name in PLATE_RESULTS if not any(file.startswith(name + ".") for file in files)} <= {
+    files = {file.name for file in out.glob("P001.*.csv")}
+    assert {name for name in PLATE_RESULTS if not any(file.startswith(f"P001.{name}.") for file in files)} <= {
+        "combinations",
+        "early_detection",
         "exclusions",
         "growth",
     }
-    meant = pd.read_csv(tmp_path / "tables" / "dictionary.csv")
-    assert meant["meaning"].notna().all()
-    ranking = pd.read_csv(tmp_path / "tables" / "ranking.compound.csv")
+    meant = pd.read_csv(out / "P001.dictionary.csv", keep_default_na=False)
+    assert undescribed(meant) == []
+    assert {"wells", "curves", "points"} <= set(meant["table"])
+    (campaign,) = [path.parent for path in plate.parent.glob("*.results.zarr/control_charts")]
+    export(campaign, out=tmp_path / "campaign")
+    (dictionary,) = (tmp_path / "campaign").glob("*.dictionary.csv")
+    assert undescribed(pd.read_csv(dictionary, keep_default_na=False)) == []
+    ranking = pd.read_csv(out / "P001.ranking.compound.csv")
     assert set(ranking["compound"]) == set(read_result(plate, "ranking").compound.values)
-
-
-def test_tables_of_a_plate_that_was_never_analysed_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="holds no results yet"):
-        write_all_tables(tmp_path / "P009.zarr", tmp_path / "tables")
 
 
 def test_an_analysis_compared_with_itself_has_moved_nothing(plate: Path) -> None:

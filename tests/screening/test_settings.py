@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from plates.errors import MissingInputError, SettingsError
+from screening.analysis.field_quality import FieldRule
+from screening.analysis.verdict import Rule
+from screening.quality_settings import QualitySettings
 from screening.settings import EXAMPLE, PlateSettings, Settings, read_settings, write_example
 
 MINIMAL = """\
@@ -163,6 +167,9 @@ def test_plates_that_would_share_files_are_refused(folder: Path) -> None:
         ("[classifier]\npath = '~nobody-of-this-name/x'", "names no user"),
         (f"[classifier]\npath = '{'x' * 5000}'", "does not exist"),
         ("[analysis]\nz_prime_min = 5", "less than or equal to 1"),
+        ("[analysis.quality]\nchance = 0.7", "analysis.quality.chance: Input should be less than 0.5, got 0.7"),
+        ("[analysis.quality]\nturned = 'PASS'", "Input should be 'FAIL' or 'REVIEW', got 'PASS'"),
+        ("[analysis.quality]\nstrange_controls = -1", "greater than or equal to 0"),
     ],
 )
 def test_a_value_out_of_range_is_shown(folder: Path, line: str, words: str) -> None:
@@ -170,6 +177,31 @@ def test_a_value_out_of_range_is_shown(folder: Path, line: str, words: str) -> N
     assert message.startswith("screen.toml:9: ")
     assert words in message
     assert len(message.splitlines()) == 1
+
+
+def test_limits_of_quality_that_contradict_each_other_are_refused(folder: Path) -> None:
+    shares = "[analysis.quality]\nflagged_review = 0.5\nflagged_fail = 0.2\n"
+    message = refusal(folder, MINIMAL + shares)
+    assert message.startswith("screen.toml:8: analysis.quality: flagged_review is 0.5, above flagged_fail (0.2)")
+    message = refusal(folder, MINIMAL + "[analysis]\nz_prime_min = 0.3\n[analysis.quality]\nfail_z_prime = 0.4\n")
+    assert "analysis: quality.fail_z_prime is 0.4, above z_prime_min (0.3)" in message
+
+
+def test_a_mistyped_limit_is_named_with_the_nearest(folder: Path) -> None:
+    message = refusal(folder, MINIMAL + "[analysis.quality]\nstrange_control = 0.1\n")
+    assert message.endswith("unknown key 'analysis.quality.strange_control'. Did you mean 'strange_controls'?")
+
+
+def test_the_limits_of_quality_are_those_of_the_rules_where_nobody_sets_them(folder: Path) -> None:
+    analysis = read_settings(written(folder, MINIMAL)).analysis
+    limits = {name: getattr(analysis, name) for name in ("z_prime_min", "ssmd_min", "controls_min", "patches_min")}
+    assert analysis.quality.rules(**limits) == (Rule(), FieldRule())
+    text = MINIMAL + "[analysis.quality]\nchance = 0.001\nfocus = 8.0\nmedium = 0.01\n"
+    rule, of_fields = read_settings(written(folder, text)).analysis.quality.rules(**limits)
+    assert (rule.chance, rule.focus, of_fields.focus, of_fields.medium) == (0.001, 8.0, 8.0, 0.01)
+    # every limit of the rules can be set, but which flags propose an exclusion
+    settable = QualitySettings.model_fields.keys() | {"pass_z_prime", "pass_ssmd", "fewest_controls", "fewest_patches"}
+    assert {one.name for kind in (Rule, FieldRule) for one in fields(kind)} - {"proposes"} == settable
 
 
 def test_a_campaign_without_plates_says_how_to_write_them(folder: Path) -> None:
@@ -217,6 +249,7 @@ def test_the_example_can_be_read_and_shows_every_key(tmp_path: Path) -> None:
         assert issubclass(model, BaseModel)
         section = uncommented[name][0] if name == "plates" else uncommented[name]
         assert section.keys() == model.model_fields.keys()
+    assert uncommented["analysis"]["quality"].keys() == QualitySettings.model_fields.keys()
 
 
 def test_the_example_never_overwrites_a_file(tmp_path: Path) -> None:
