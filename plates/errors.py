@@ -56,11 +56,33 @@ class UnfinishedError(TomoscreenError, RuntimeError):
     exit_code = 4
 
 
-class NoSpaceError(TomoscreenError, OSError):
-    """The disk is too small for what is to be written."""
+class LockedError(TomoscreenError, RuntimeError):
+    """Another process writes the same output."""
 
-    exit_code = 75  # of storage that fails for now: free some, then run again
+    exit_code = 6
+
+
+class DeviceError(SettingsError):
+    """The device that was asked for is not there, or stopped working."""
+
+    exit_code = 3
+
+
+class DeviceMemoryError(DeviceError):
+    """A device's memory does not hold a single patch beside the network."""
+
+    exit_code = 104  # by which pipelines know that another machine may do
+
+
+class StorageError(TomoscreenError, OSError):
+    """A disk or a network drive refuses or fails; what was finished is kept."""
+
+    exit_code = 75  # a failure for now: mend it, then run again
 
     def __str__(self) -> str:
         # OSError renders (errno, text) pairs; ours carries one sentence.
         return str(self.args[0]) if self.args else ""
+
+
+class NoSpaceError(StorageError):
+    """The disk is too small for what is to be written."""

@@ -108,6 +108,14 @@ def appearing_whole(file: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def settle(file: Path) -> None:
+    """Wait until a file that somebody else's library wrote is on the disk."""
+    if is_remote(file):
+        return  # an object is stored when it was put
+    with file.open("rb+") as handle:
+        os.fsync(handle.fileno())
+
+
 def remove(file: Path) -> None:
     """Remove a file and what an interrupted writer of it left behind."""
     file.unlink(missing_ok=True)

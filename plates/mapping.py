@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .patience import patiently
 from .stopping import stop_if_wished
 
 UNITS_A_WORKER = 2  # one is done while the next one waits beside it
@@ -21,7 +22,8 @@ def map_units(
 ) -> Generator[tuple[tuple[Any, ...], Any], None, None]:
     """Yield each unit with what the function made of it, as they finish.
 
-    An exception is yielded in the result's place: one unit's failure never stops the others. At most two
+    An exception is yielded in the result's place: one unit's failure never stops the others. A unit that failed as
+    its storage was away for a moment is tried again, a few times with pauses. At most two
     units a worker are under way, so that a million units cost the scheduler no more than a hundred.
 
     Parameters
@@ -84,6 +86,6 @@ def _map_here(
 
 def _attempt(function: Callable[..., Any], unit: tuple[Any, ...]) -> Any:
     try:
-        return function(*unit)
+        return patiently(function, *unit)
     except Exception as failure:
         return failure

@@ -14,8 +14,10 @@ import numpy as np
 from . import ngff
 from .counts import SCALE_FACTOR
 from .files import file_size, is_remote, write_text
+from .integrity import seal, seal_broken
 from .levels import Level
-from .shards import array_document
+from .shards import KEY as KEY
+from .shards import array_document, with_seal
 from .states import COLOURS, STATES
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ PROJECTIONS = {"maximum": (13300, 13900), "mean": (13300, 13600), "dry mass": (0
 _LIGHTS = ("4A90FF", "3CE63C", "FF463C", "FFC828")  # blue, green, red, yellow: the usual stains in their order
 CAMERA = (0, 4000)  # contrast limits of a fluorescence channel
 
-KEY = "tomoscreen"  # of our own record among a root's attributes
 _DOWNSCALING = "mean of the pixels that are there"
 
 
@@ -98,11 +99,11 @@ def write_groups(plate: Plate, sibling: Sibling, *, tidy: bool = True) -> None:
 
 
 def mend_groups(plate: Plate, siblings: Sequence[Sibling], well: str, *, field: int) -> None:
-    """Write what was lost of a field's groups and arrays: without them nobody can read its images."""
+    """Write what was lost or altered of a field's groups and arrays: without them nobody can read its images."""
     for sibling in siblings:
         folder = sibling.path / ngff.well_path(well) / str(field)
         names = ["zarr.json", *(f"{number}/zarr.json" for number in range(len(sibling.levels)))]
-        if all(file_size(folder / name) for name in names):
+        if all(file_size(folder / name) and not seal_broken((folder / name).read_bytes()) for name in names):
             continue
         for name, document in _field_documents(plate, sibling).items():
             write_text(folder / name, document)
@@ -146,8 +147,8 @@ def write_label_groups(plate: Plate, image: Path, *, levels: Sequence[Level]) ->
 
 
 def group_document(attributes: Mapping[str, Any]) -> str:
-    """The zarr.json of a group."""
-    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=1)
+    """The zarr.json of a group, sealed."""
+    return seal(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": with_seal(attributes)}, indent=1))
 
 
 def _scales(plate: Plate, *, levels: Sequence[Level]) -> list[tuple[float, ...]]:

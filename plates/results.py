@@ -20,12 +20,15 @@ import numpy as np
 
 from .errors import MissingInputError, StoreError
 from .files import is_remote, location, remove, write_text
+from .integrity import SEAL, UNSEALED, crc32c, fingerprint_of, read_sealed, seal, why_other
+from .shards import KEY
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _SUFFIX = ".results.zarr"
 _ONE_CHUNK_BYTES = 1 << 26
+_CHECKSUMS = "checksums"
 _COMMANDS = {
     **dict.fromkeys(("layout", "fields", "sources", "seams", "registration", "medium_drift"), "ingest"),
     "probabilities": "classify",
@@ -71,7 +74,7 @@ def write_result(
     if not name.isidentifier():
         raise StoreError(f"{store}: {name!r} cannot name a result; expected a plain word")
     if not (store / "zarr.json").exists():
-        write_text(store / "zarr.json", json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
+        write_text(store / "zarr.json", group_root())
     prepared = _with_plain_text(dataset)
     prepared.attrs["provenance"] = json.dumps(dict(provenance), sort_keys=True, default=str)
     if is_remote(store):
@@ -86,6 +89,7 @@ def write_result(
         _to_zarr(prepared, temporary)
         if add is not None:
             add(temporary)
+        _vouch(temporary)
         _replace_folder(temporary, store / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -109,27 +113,85 @@ def read_result(path: Path, name: str) -> xr.Dataset:
             f"{store}: there is no result {name!r} yet. Run `tomoscreen {_COMMANDS.get(name, 'analyse')}` first."
         )
     try:
+        # a file that is gone would read as values that are missing
+        wrong = why_altered(store, name)
+        if wrong:
+            raise ValueError(wrong)
         with xr.open_dataset(str(store), group=name, engine="zarr", consolidated=False) as stored:
             return _with_plain_text(stored.load())
     except (ValueError, RuntimeError, OSError, KeyError) as error:
         raise StoreError(
             f"{store}: the result {name!r} is damaged ({error}). Delete {store / name} and run "
-            f"`tomoscreen {_COMMANDS.get(name, 'analyse')}` again."
+            f"`tomoscreen {_COMMANDS.get(name, 'analyse')}` again, or let `tomoscreen repair` delete what is damaged."
         ) from error
 
 
 def result_attributes(path: Path, name: str) -> dict[str, Any]:
     """Attributes of a result without its numbers, whatever their size; empty where there is none or it is damaged."""
     try:
-        group = json.loads((results_path(path) / name / "zarr.json").read_text(encoding="utf-8"))
-        return dict(group["attributes"])
+        group = (results_path(path) / name / "zarr.json").read_bytes()
+        files = checksums(path, name)
+        if files and files["zarr.json"] != [len(group), crc32c(group)]:
+            return {}
+        return dict(json.loads(group)["attributes"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def checksums(path: Path, name: str) -> dict[str, list[Any]]:
+    """What a result consists of: file below its group -> size in bytes and CRC-32C; empty for one of an older version.
+
+    Raises
+    ------
+    StoreError
+        The list itself is damaged.
+    """
+    file = results_path(path) / name / _CHECKSUMS / "zarr.json"
+    try:
+        return dict(read_sealed(file)["attributes"]["files"])
+    except FileNotFoundError:
+        return {}
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{file}: is damaged ({error}).") from error
+
+
+def group_root() -> str:
+    """The zarr.json of a store of results, sealed."""
+    return _group({})
+
+
+def why_altered(path: Path, name: str) -> str:
+    """Which file of a result is not as it was written, and how; empty where all are, or none were listed."""
+    folder = results_path(path) / name
+    for file, recorded in checksums(path, name).items():
+        if is_remote(folder):
+            # each file would travel twice: damage is left to the checksums in the chunks
+            wrong = "" if (folder / file).exists() else "is missing"
+        else:
+            wrong = why_other(folder / file, recorded)
+        if wrong:
+            return f"{file} {wrong}"
+    return ""
 
 
 def has_result(path: Path, name: str) -> bool:
     """Whether a result of that name is there."""
     return (results_path(path) / name / "zarr.json").exists()
+
+
+def _vouch(folder: Path) -> None:
+    """List the files of a result with their sizes and checksums, in a group of its own beside its arrays."""
+    files = {
+        file.relative_to(folder).as_posix(): fingerprint_of(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    write_text(folder / _CHECKSUMS / "zarr.json", _group({"files": files}))
+
+
+def _group(attributes: Mapping[str, Any]) -> str:
+    described = {**attributes, KEY: {SEAL: UNSEALED}}
+    return seal(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": described}))
 
 
 def _with_plain_text(dataset: xr.Dataset) -> xr.Dataset:
@@ -154,11 +216,13 @@ def _plain(value: Any) -> str:
 
 
 def _encoding(dataset: xr.Dataset) -> dict[Any, dict[str, Any]]:
-    """One chunk a variable where it is small: a result is read whole, and files cost more than bytes."""
+    """One chunk a variable where it is small: a result is read whole, and files cost more than bytes; each checked."""
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    stored = {"compressors": (ZstdCodec(level=0), Crc32cCodec())}
     return {
-        name: {"chunks": variable.shape}
+        name: {"chunks": variable.shape, **stored} if 0 < variable.nbytes <= _ONE_CHUNK_BYTES else stored
         for name, variable in dataset.variables.items()
-        if variable.size and variable.nbytes <= _ONE_CHUNK_BYTES
     }
 
 
@@ -172,6 +236,7 @@ def _put(prepared: xr.Dataset, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "result.zarr"
         _to_zarr(prepared, local)
+        _vouch(local)
         files = [file for file in sorted(local.rglob("*")) if file.is_file() and file != local / "zarr.json"]
         kept = {target.joinpath(*file.relative_to(local).parts) for file in files}
         for old in target.rglob("*"):

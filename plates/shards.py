@@ -15,7 +15,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .integrity import SEAL, UNSEALED, seal
 from .ngff import AXES, LABEL_AXES
+
+KEY = "tomoscreen"  # of what is ours among a node's attributes: the seal, and in a root the plate's record
 
 # Bitshuffle with the fastest level: slower ones gain 3 % on tomograms for twice the time.
 _CODEC, _LEVEL = "zstd", 1
@@ -25,7 +28,7 @@ _ABSENT = np.uint64(2**64 - 1)
 def array_document(
     shape: tuple[int, ...], *, chunk: tuple[int, int, int], dtype: str, attributes: Mapping[str, Any], together: int = 1
 ) -> str:
-    """The zarr.json of an array (t, c, z, y, x), or (t, z, y, x), whose shards hold one timepoint each.
+    """The sealed zarr.json of an array (t, c, z, y, x), or (t, z, y, x), whose shards hold one timepoint each.
 
     Parameters
     ----------
@@ -69,11 +72,16 @@ def array_document(
                 },
             }
         ],
-        "attributes": dict(attributes),
+        "attributes": with_seal(attributes),
         "dimension_names": list(AXES if channels else LABEL_AXES),
         "storage_transformers": [],
     }
-    return json.dumps(document, indent=1)
+    return seal(json.dumps(document, indent=1))
+
+
+def with_seal(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a node with room for the seal of its zarr.json."""
+    return {**attributes, KEY: {**attributes.get(KEY, {}), SEAL: UNSEALED}}
 
 
 def chunk_shape(shape: tuple[int, int, int], *, target: tuple[int, int, int], step: int = 1) -> tuple[int, int, int]:

@@ -15,9 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class Wish:
-    """The first signal that came; None while there is none."""
+    """The first signal that came; None while there is none. `why` is an error that a thread found meanwhile."""
 
     signal: int | None = None
+    why: Exception | None = None
 
 
 _now = Wish()  # signals belong to the process, and so does what is known of them
@@ -43,16 +44,55 @@ def stoppable() -> Iterator[Wish]:
         _now = outer
 
 
+@contextmanager
+def starting_processes() -> Iterator[None]:
+    """Let signals wait until processes have started; these ignore Ctrl-C from then on.
+
+    A terminal sends Ctrl-C to all processes, but only one is to answer it. An interrupt in the midst of starting
+    would leave processes that nobody knows.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # what is blocked stays blocked in processes that start meanwhile, and here comes when it is no longer
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    terminate = signal.getsignal(signal.SIGTERM)
+    if terminate is _note:  # not blocked: processes that are started must be able to be ended
+        signal.signal(signal.SIGTERM, _note_only)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, terminate)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    stop_if_wished()
+
+
 def stop_if_wished() -> None:
-    """Raise the KeyboardInterrupt of a signal that came while nothing could be raised.
+    """Raise what came while nothing could be raised; called between units of work.
 
     Raises
     ------
     KeyboardInterrupt
         A signal was noted since `stoppable` was entered.
+    Exception
+        What `end_with` was given.
     """
-    if _now.signal is not None and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if _now.signal is not None:
         raise KeyboardInterrupt
+    if _now.why is not None:
+        why, _now.why = _now.why, None
+        raise why
+
+
+def end_with(error: Exception) -> None:
+    """Let the work end with an error at its next unit; for threads that look after something beside it."""
+    _now.why = _now.why or error
+
+
+def _note_only(number: int, _: object) -> None:
+    _now.signal = _now.signal or number
 
 
 def _note(number: int, _: object) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from . import metadata, ngff
 from .errors import AcquisitionError, MissingInputError, StoreError
 from .files import appearing_whole, file_size, location, remove
+from .integrity import seal_broken
 from .levels import PROJECTION_FACTOR, VOLUME_FACTOR, Level, projection_levels, volume_levels
 from .metadata import PROJECTIONS
 from .projections import FieldStatistics, summarise
@@ -55,7 +56,10 @@ def open_plate(path: Path) -> Plate:
             f"{path}: there is no plate. Expected a folder such as P012.zarr, made by `tomoscreen ingest`."
         )
     try:
-        record = json.loads(root.read_text())["attributes"][metadata.KEY]
+        described = root.read_bytes()
+        if seal_broken(described):
+            raise StoreError(f"{root}: was altered after it was written. Run `tomoscreen repair {path}`.")
+        record = json.loads(described)["attributes"][metadata.KEY]
         if record["schema"] != SCHEMA:
             raise StoreError(
                 f"{path}: written with layout {record['schema']} of the store, this version reads {SCHEMA}. "
@@ -75,7 +79,9 @@ def open_plate(path: Path) -> Plate:
             fluorescence=tuple(record["fluorescence"]),
             elsewhere=Elsewhere.from_record(record["elsewhere"]) if record["elsewhere"] else None,
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(
             f"{path}: not a plate made by `tomoscreen ingest`, or its zarr.json is damaged ({error})."
         ) from error
@@ -382,6 +388,8 @@ class Plate:
             )
         array = _array_path(root, well, field=field, level=level, label=label)
         try:
+            if seal_broken((array / "zarr.json").read_bytes()):
+                raise ValueError(f"{array / 'zarr.json'} was altered")
             # zarr's settings are those of the process: two threads must not take turns in setting them back
             with _OPENING, zarr.config.set({"codec_pipeline.path": _CHECKING_CODECS}):
                 stored = zarr.open_array(str(array), mode="r")

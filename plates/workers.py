@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import TomoscreenError
 from .files import is_remote
+from .patience import patiently
 
 SOFTWARE = ("tomoscreen", "torch", "numpy", "zarr", "dask", "distributed")
 """Packages whose versions must agree: they decide the numbers, the files, or what travels between machines."""
@@ -68,7 +69,7 @@ def do_unit(packed: bytes, agreed: Terms) -> Any:
         time.sleep(HAND_BACK_S)
         raise
     function, unit = pickle.loads(packed)
-    return function(*unit)
+    return patiently(function, *unit)
 
 
 @lru_cache(maxsize=16)  # a failure is not remembered: a network drive may come back

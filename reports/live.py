@@ -66,6 +66,8 @@ class LivePlate:
         Wells of the plate map; those of which a file landed.
     note
         What else is to be known, such as that it is done at the end.
+    plate_map
+        Its name and the beginning of its SHA-256.
     """
 
     name: str
@@ -80,6 +82,7 @@ class LivePlate:
     wells_imaged: int
     waiting: Sequence[LiveFile] = ()
     note: str = ""
+    plate_map: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,10 @@ class LiveView:
         "watching", "finishing", "finished" or "stopped".
     at
         When it was so, as shown.
+    classifier
+        Its name, the beginning of its hash and its calibration.
+    version
+        Of tomoscreen.
     reports
         Names of pages beside this one that can be opened now.
     """
@@ -115,6 +122,7 @@ class LiveView:
     frames: Sequence[LiveFrame]
     alerts: Sequence[Alert] = ()
     reports: Sequence[str] = ()
+    version: str = ""
 
 
 def write_live_page(view: LiveView, *, out: Path, refresh_s: int) -> Path:

@@ -3,14 +3,14 @@
 import logging
 import os
 import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from plates.errors import SettingsError
+from plates.stopping import starting_processes
 from plates.workers import SOFTWARE, comparable, differences
 
 SCHEDULER_TIMEOUT = "30s"
@@ -143,8 +143,9 @@ def _local(count: int, *, gpus: Sequence[str]) -> Iterator[Any]:
         "distributed.deploy.lost-worker-timeout": RESTART_TIMEOUT,
     }
     with dask.config.set(settings):
-        with _deaf_to_interrupts():
-            local = SpecCluster(
+
+        def start() -> Any:
+            return SpecCluster(
                 scheduler=scheduler,
                 workers={
                     number: {"cls": Nanny, "options": {**worker, "env": environment}}
@@ -152,22 +153,30 @@ def _local(count: int, *, gpus: Sequence[str]) -> Iterator[Any]:
                 },
                 silence_logs=logging.CRITICAL,
             )
+
         # not the default of everything that Dask does in this process: a client that is lost would stay it
-        with local, Client(local, set_as_default=False) as client:
+        with _ended_at_once(start) as local, Client(local, set_as_default=False) as client:
             yield client
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that start meanwhile ignore Ctrl-C: the terminal sends it to all, but only one answers it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals can be set in the main thread alone
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ended_at_once(start: Callable[[], Any]) -> Iterator[Any]:
+    """A local cluster; an interrupt drops what its workers have under way, which the next run does again."""
+    local = None
     try:
-        yield
+        with starting_processes():
+            local = start()
+        yield local
+    except (KeyboardInterrupt, SystemExit):
+        for nanny in local.workers.values() if local is not None else ():
+            nanny.auto_restart = False
+            if nanny.pid is not None:
+                with suppress(OSError):  # it ended by itself
+                    os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        if local is not None:
+            local.close()
 
 
 @contextmanager

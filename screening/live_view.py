@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,6 +98,7 @@ class LivePage:
             state=state,
             at=clock_time(datetime.now(UTC)),
             classifier=self._classifier,
+            version=version("tomoscreen"),
             plates=[plate_now(one.arrivals, one.tally) for one in self._plates],
             lag=lag_now(rows),
             lag_frames=sum(not row.there_before for row in rows),
@@ -128,6 +130,7 @@ def plate_now(arrivals: Arrivals, tally: Tally) -> LivePlate:
             for one in arrivals.waiting
         ],
         note=_note(arrivals),
+        plate_map=f"{layout.attrs['source']} {layout.attrs['sha256'][:8]}",
     )
 
 

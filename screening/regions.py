@@ -8,19 +8,21 @@ the finished chunks and costs neither memory nor time.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from dataclasses import field as value_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plates.files import remove, write_durable, write_text
+from plates.errors import StoreError
+from plates.files import file_size, remove, settle, write_text
 from plates.ingest.units import progress_folder
+from plates.integrity import fingerprint_of, read_sealed, write_sealed
 from plates.layout.wells import FORMATS, parse_well
 from plates.states import STATES
 
@@ -52,6 +54,8 @@ class Record:
     uncertain: int  # of these, below the classifier's own threshold of doubt
     scored: int
     unlike: int  # of those scored, further from the training data than its threshold
+    maps: dict[str, list[Any]] = value_of(default_factory=dict)  # map of states, below the plate's folder -> as `files`
+    files: dict[str, list[Any]] = value_of(default_factory=dict)  # chunk, below work.zarr -> size in bytes and CRC-32C
 
 
 def work_folder(plate_path: Path) -> Path:
@@ -68,7 +72,7 @@ def prepare(folder: Path, *, fields: int, timepoints: int, grid: tuple[int, int]
 
     shape = (_PLACES[0] * _PLACES[1], fields, timepoints)
     arrays = _open_all(folder, mode="r+")
-    if arrays is None or any(array.shape[3:5] != grid for array in arrays.values()):
+    if arrays is None or any(array.shape[3:5] != grid or array.compressors != codecs() for array in arrays.values()):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         zarr.create_group(folder / "work.zarr")
@@ -99,9 +103,17 @@ def create(group: Path, *, shape: tuple[int, int, int], grid: tuple[int, int]) -
             chunks=(1, 1, RUN, *grid, *tail),
             dtype="float32",
             fill_value=np.nan,
+            compressors=codecs(),
             dimension_names=("well", "field", "timepoint", "py", "px", *dims),
             attributes={"long_name": meaning},
         )
+
+
+def codecs() -> tuple[Any, ...]:
+    """How chunks are stored: compressed, and with a checksum that every reader checks."""
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    return ZstdCodec(level=0), Crc32cCodec()
 
 
 def write_region(
@@ -122,14 +134,17 @@ def write_region(
     import zarr
 
     remove(_record_file(folder, place))
-    well, field, run = _number(place[0]), place[1], place[2]
+    well, number, run = _number(place[0]), place[1], place[2]
+    chunks = {name: _chunk(folder / "work.zarr", name, (well, number, run)) for name in values}
     for name, value in values.items():
-        remove(_chunk(folder / "work.zarr", name, (well, field, run)))
+        remove(chunks[name])
         # a chunk that is there says that the unit was done, also where nothing was found
         with zarr.config.set({"array.write_empty_chunks": True}):
             array = zarr.open_array(folder / "work.zarr" / name, mode="r+")
-        array[well, field, run * RUN : run * RUN + len(value)] = value
-    write_durable(_record_file(folder, place), json.dumps(asdict(record)).encode())
+        array[well, number, run * RUN : run * RUN + len(value)] = value
+        settle(chunks[name])
+    files = {chunk.relative_to(folder / "work.zarr").as_posix(): fingerprint_of(chunk) for chunk in chunks.values()}
+    write_sealed(_record_file(folder, place), asdict(replace(record, files=files)))
 
 
 def read_region(folder: Path, place: tuple[str, int, int], *, timepoints: int) -> dict[str, NDArray[np.float32]]:
@@ -140,21 +155,48 @@ def read_region(folder: Path, place: tuple[str, int, int], *, timepoints: int) -
     found = {}
     for name in MEANINGS:
         array: Any = zarr.open_array(folder / "work.zarr" / name, mode="r")
-        found[name] = np.asarray(array[well, field, run * RUN : run * RUN + timepoints], dtype=np.float32)
+        try:
+            found[name] = np.asarray(array[well, field, run * RUN : run * RUN + timepoints], dtype=np.float32)
+        except (ValueError, RuntimeError) as error:
+            raise StoreError(
+                f"{folder}: the {name} of well {place[0]}, field {field}, timepoints from {run * RUN} is damaged "
+                f"({error}). Run `tomoscreen repair {folder.parent.parent}`, then the same command again."
+            ) from error
     return found
 
 
+def withdraw(folder: Path, place: tuple[str, int, int]) -> Record | None:
+    """Remove a unit's record, so that nothing vouches for what is about to be replaced, and return it."""
+    record = read_record(folder, place)
+    remove(_record_file(folder, place))
+    return record
+
+
 def read_record(folder: Path, place: tuple[str, int, int]) -> Record | None:
-    """Return the record of a unit; None where there is none, it is damaged, or a chunk that it vouches for is gone."""
+    """Return the record of a unit; None where there is none, it is damaged, or a chunk of it is gone or cut short.
+
+    A timepoint whose map of states is gone or cut short has an input that equals none.
+    """
     try:
-        stored = json.loads(_record_file(folder, place).read_text(encoding="utf-8"))
+        stored = read_sealed(_record_file(folder, place))
         for name in ("inputs", "status"):
             stored[name] = {int(timepoint): value for timepoint, value in stored[name].items()}
         record = Record(**stored)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    number = (_number(place[0]), *place[1:])
-    return record if all(_chunk(folder / "work.zarr", name, number).exists() for name in MEANINGS) else None
+    chunks = {folder / "work.zarr" / name: size for name, (size, _) in record.files.items()}
+    if len(chunks) != len(MEANINGS) or any(file_size(chunk) != size for chunk, size in chunks.items()):
+        return None
+    beside = folder.parent.parent  # <plate>.zarr.progress/probabilities -> the folder that holds the plate
+    for name, (size, _) in record.maps.items():
+        if file_size(beside / name) != size:
+            record.inputs[timepoint_of(name)] = ""  # whose map is gone is done again
+    return record
+
+
+def timepoint_of(name: str) -> int:
+    """Timepoint of a map of states by its name, <plate>_mip.zarr/B/3/1/labels/states/<level>/c/<timepoint>/0/0/0."""
+    return int(name.split("/")[-4])
 
 
 def link_regions(folder: Path, group: Path, *, wells: Sequence[str], places: Sequence[tuple[str, int, int]]) -> None:

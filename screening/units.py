@@ -20,7 +20,17 @@ from plates.integrity import fingerprint_of
 from plates.patches import Vote, class_map
 from plates.store import Plate, open_plate
 from screening.behind import WriteBehind
-from screening.regions import MEANINGS, RUN, Record, note_failure, read_record, read_region, withdraw, write_region
+from screening.regions import (
+    MEANINGS,
+    RUN,
+    Record,
+    note_failure,
+    read_record,
+    read_region,
+    timepoint_of,
+    withdraw,
+    write_region,
+)
 
 Mode = Literal["exact", "dense"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -183,13 +193,14 @@ def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
                 asked.append((number, timepoint))
                 yield counts, plate.voxel_um if volumes else plate.voxel_um[1:], medium
 
-    def write_map(unit: Unit, timepoint: int, probability: NDArray[np.float32]) -> None:
-        if not mine.maps:  # what vouches for the old maps goes first
-            mine.earlier = withdraw(Path(job.folder), unit.place)
+    def write_map(unit: Unit, of_unit: _Found, timepoint: int, probability: NDArray[np.float32]) -> None:
+        if not of_unit.maps:  # what vouches for the old maps goes first
+            of_unit.earlier = withdraw(Path(job.folder), unit.place)
         classes = class_map(
             probability, shape=plate.shape_zyx[1:], voxel_um=plate.voxel_um[1:], stride=job.stride, vote=job.vote
         )
         plate.write_classes(unit.well, field=unit.field, timepoint=timepoint, classes=classes)
+        of_unit.maps |= _vouched(plate, unit, timepoint)
 
     def finish(number: int) -> None:
         writer.call(partial(_write, job, units[number], found.pop(number), threshold=threshold, done=done))
@@ -212,7 +223,7 @@ def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
                     mine.values[name] = np.full((len(unit.inputs), *value.shape), np.nan, np.float32)
                 mine.values[name][timepoint - unit.run * RUN] = value
             mine.status[timepoint] = DONE
-            writer.call(write_map, unit, timepoint, answer.probability)
+            writer.call(write_map, unit, mine, timepoint, answer.probability)
         for number in range(current, len(units)):
             finish(number)
     done.writing_s += writer.writing_s
@@ -258,10 +269,8 @@ def _vouched(plate: Plate, unit: Unit, timepoint: int) -> dict[str, list[Any]]:
 
 
 def _maps_of(record: Record, timepoints: Sequence[int]) -> dict[str, list[Any]]:
-    """Of the maps that a record vouches for, those of some timepoints: <plate>_mip.zarr/B/3/1/labels/states/0/c/T/..."""
-    return {
-        name: vouched for name, vouched in record.maps.items() if int(name.split("/c/")[1].split("/")[0]) in timepoints
-    }
+    """Of the maps that a record vouches for, those of some timepoints."""
+    return {name: vouched for name, vouched in record.maps.items() if timepoint_of(name) in timepoints}
 
 
 def _empty(folder: Path, unit: Unit) -> dict[str, NDArray[np.float32]]:

@@ -96,14 +96,15 @@ def watch(
     TomoscreenError
         Any other kind, as `run` raises it.
     SystemExit
-        After SIGTERM: the frame at hand is finished, `run` is not called.
+        After SIGTERM: the frames at hand are dropped, for the next watch to do; `run` is not called.
     """
     from models.classifier import load_classifier, read_card, require_for_screening
 
     folder = settings.classifier.folder
     require_for_screening(read_card(folder), path=folder)
     device = "auto" if settings.workers.scheduler else settings.classifier.device
-    name = load_classifier(folder, device=device).card.name
+    card = load_classifier(folder, device=device).card
+    name = f"{card.name} {card.weights_sha256[:8]}, {card.calibration}"
     plates = [WatchedPlate.start(plate, settings=settings, settle_s=settle_s) for plate in settings.plates]
     page = settings.campaign.out / f"{settings.campaign.name}.live.html"
     shown = LivePage(
@@ -272,13 +273,11 @@ class _End:
     def _note(self, number: int, _: Any) -> None:
         # no lock may be taken here: the main thread may hold it
         if number == signal.SIGTERM:
-            if self.finishing:
-                raise SystemExit(_TERMINATED)
-            self.terminated = True
-        elif self.finishing or self._interrupted:
+            self.terminated = True  # Python drops what is raised at a bad moment
+            raise SystemExit(_TERMINATED)
+        if self.finishing or self._interrupted:
             raise KeyboardInterrupt
-        else:
-            self._interrupted = True
+        self._interrupted = True
 
 
 def _is_complete(arrivals: Arrivals, expected: tuple[int, int]) -> bool:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..creation import design_plate, write_plate
 from ..errors import AcquisitionError, MissingInputError, StoreError, UnfinishedError, WorkerLostError
-from ..files import is_remote, location, write_durable
+from ..files import is_remote, location
+from ..integrity import read_sealed, write_sealed
 from ..mapping import map_units
 from ..metadata import KEY
 from ..morphology import medium_drift
@@ -218,7 +219,7 @@ def ingest(
     write_plate(plate, provenance={"folder": str(folder), "files": len(plan.headers), "stitched": stitched})
     summary = work.run(client=client, threads=threads, progress=progress)
     _write_results(plate, plan.headers, plate_map=plate_map)
-    write_durable(progress_folder(plate.path) / "summary.json", json.dumps(asdict(summary)).encode())
+    write_sealed(progress_folder(plate.path) / "summary.json", asdict(summary))
     if summary.failed:
         listed = "\n".join(f"  {reason}" for reason in islice(summary.failed.values(), _LISTED_FAILURES))
         raise UnfinishedError(
@@ -286,7 +287,7 @@ def last_summary(plate_path: Path) -> Summary:
     """What the last run of `ingest` on a plate did."""
     file = progress_folder(location(plate_path)) / "summary.json"
     try:
-        return Summary(**json.loads(file.read_text()))
+        return Summary(**read_sealed(file))
     except (FileNotFoundError, ValueError, TypeError):
         raise MissingInputError(
             f"{plate_path}: no conversion was finished here. Run `tomoscreen ingest` first."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import AcquisitionError
 from ..ngff import well_position
 from .names import FileFormat, find_acquisitions
-from .survey import Header, check_overlap, check_uniform, plate_format, read_headers
+from .survey import Header, check_overlap, check_uniform, clock_faults, plate_format, read_headers
 
 if TYPE_CHECKING:
     from ..layout import PlateMap
@@ -202,7 +202,7 @@ def inspect(
         gaps=gaps,
         geometries=_geometries(files),
         blockers=tuple(blockers),
-        warnings=tuple(_warnings(files, gaps)),
+        warnings=(*_warnings(files, gaps), *clock_faults([header for header in headers if not header.problem])),
         unplaced=tuple((_relative(path, folder), reason) for path, reason in found.problems),
         left_out=tuple((_relative(path, folder), reason) for path, reason in found.left_out),
         total_bytes=sum(size for size in {file.path: file.size_bytes or 0 for file in files}.values()),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,10 @@ from .ome_tiff import open_tiff
 
 @contextmanager
 def open_source(source: Source) -> Iterator[Acquisition]:
-    """Open a source with what a manifest or the other sources say of it; raises as `open_acquisition`."""
+    """Open a source with what a manifest or the other sources say of it; raises as `open_acquisition`.
+
+    On Linux each file is read in a process of its own, which it may crash without harm.
+    """
     if source.tiles is not None:
         from ..stitching import stitch
 
@@ -26,17 +30,25 @@ def open_source(source: Source) -> Iterator[Acquisition]:
             alone = [replace(source, path=path, tiles=None) for path in source.tiles.paths]
             tiles = [stack.enter_context(open_source(tile)) for tile in alone]
             yield fitted(stitch(tiles, convention=source.tiles.stage), shape_zyx=source.tiles.shape_zyx)
-    elif source.voxel_um is None:
-        with open_acquisition(source.path, part=source.part, channel=source.channel) as acquisition:
-            yield acquisition
-    elif source.path.suffix.lower() in (".tif", ".tiff"):
-        with open_tiff(source.path, part=source.part, voxel_um=source.voxel_um) as acquisition:
-            yield acquisition
     else:
+        with _opened_alone(source) as acquisition:
+            yield acquisition
+
+
+def _opened_alone(source: Source) -> AbstractContextManager[Acquisition]:
+    path, part = source.path, source.part
+    if source.voxel_um is not None and path.suffix.lower() not in (".tif", ".tiff"):
         raise AcquisitionError(
-            f"{source.path}: the manifest gives it a voxel size, but only a TIFF can lack one. Leave these columns "
+            f"{path}: the manifest gives it a voxel size, but only a TIFF can lack one. Leave these columns "
             "empty for other files."
         )
+    if sys.platform == "linux":
+        from .apart import open_apart
+
+        return open_apart(path, part=part, channel=source.channel, voxel_um=source.voxel_um)
+    if source.voxel_um is not None:
+        return open_tiff(path, part=part, voxel_um=source.voxel_um)
+    return open_acquisition(path, part=part, channel=source.channel)
 
 
 def fitted(acquisition: Acquisition, *, shape_zyx: tuple[int, int, int]) -> Acquisition:

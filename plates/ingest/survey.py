@@ -171,20 +171,56 @@ def plate_format(wells: Sequence[str]) -> tuple[int, int]:
 
 
 def measured_hours(headers: Sequence[Header], *, timepoints: int) -> dict[tuple[str, int], np.ndarray]:
-    """Measured hours since the first frame of each field; NaN where there is no frame."""
+    """Measured hours since the first frame of each field, in the order of the frames.
+
+    NaN where there is no frame, and where the clock stood or went back: a frame that claims to be no later than one
+    before it has no time that can be trusted.
+    """
+    measured = {}
+    for place, hours in _clock_hours(headers, timepoints=timepoints).items():
+        measured[place] = np.where(hours <= _latest_before(hours), np.nan, hours)
+    return measured
+
+
+def clock_faults(headers: Sequence[Header]) -> list[str]:
+    """Fields whose clock went back between two frames, one sentence each: summer time, or another computer."""
+    if not headers:
+        return []
+    timepoints = max(header.source.timepoint + header.planned for header in headers)
+    faults = []
+    for (well, field), hours in _clock_hours(headers, timepoints=timepoints).items():
+        back = np.flatnonzero(hours < _latest_before(hours))
+        if back.size:
+            faults.append(
+                f"the clock went back in well {well}, field {field}: the frame of timepoint {back[0]} claims to be "
+                f"older than one before it. {back.size} frames are without a time of their own; the order of the "
+                "frames stands."
+            )
+    return faults
+
+
+def _clock_hours(headers: Sequence[Header], *, timepoints: int) -> dict[tuple[str, int], np.ndarray]:
+    """Hours by field and timepoint as the files tell them, since the first file that has a date."""
     members: dict[tuple[str, int], list[Header]] = defaultdict(list)
     for header in headers:
         members[header.source.well, header.source.field].append(header)
-    measured = {}
+    told = {}
     for place, files in members.items():
-        starts = [header.recorded for header in files if header.recorded is not None]
+        files.sort(key=lambda header: header.source.timepoint)
+        dated = [header.recorded for header in files if header.recorded is not None]
         hours = np.full(timepoints, np.nan)
         for header in files:
-            start = (header.recorded - min(starts)).total_seconds() if header.recorded is not None else 0.0
+            start = (header.recorded - dated[0]).total_seconds() if header.recorded is not None else 0.0
             for frame, seconds in zip(header.frames, header.seconds, strict=True):
                 hours[header.source.timepoint + frame] = (start + seconds) / 3600
-        measured[place] = hours
-    return measured
+        told[place] = hours
+    return told
+
+
+def _latest_before(hours: np.ndarray) -> np.ndarray:
+    """Latest of all times before each."""
+    latest = np.fmax.accumulate(np.where(np.isnan(hours), -np.inf, hours))
+    return np.concatenate([[-np.inf], latest[:-1]])
 
 
 def nominal_hours(headers: Sequence[Header], *, timepoints: int) -> list[float]:

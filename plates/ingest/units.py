@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import AcquisitionError, StoreError, TomoscreenError
-from ..files import file_size, remove, write_durable
+from ..files import file_size, remove
+from ..integrity import fingerprint_of, read_sealed, write_sealed
 from ..levels import volume_levels
 from ..store import Plate
 from .acquisition import Acquisition
@@ -103,7 +103,7 @@ def convert_frames(unit: Frames) -> dict[int, str]:
                     problems[number] = str(error)
                     continue
                 marker = {"source": str(unit.source.path), "frame": number, "fingerprint": fingerprint, **record}
-                write_durable(unit.marker(number), json.dumps(marker, indent=1).encode())
+                write_sealed(unit.marker(number), marker)
     except (AcquisitionError, OSError) as error:
         problem = told(error, unit.source)
         # of a file that fails as a whole, what was not converted by then
@@ -132,18 +132,21 @@ def take_digest(unit: Digest) -> dict[int, str]:
         # conversion says what is wrong with the file; the next run takes the digest
         told(error, unit.source)
         return {}
-    write_durable(unit.record, json.dumps({**state, "sha256": digest}, indent=1).encode())
+    # where it lies and of what files it consists, so that it can be taken again without finding it anew
+    files = [str(file) for file in _files(unit.source)]
+    where = {"path": str(unit.source.path), "root": str(_root(unit.source)), "paths": files}
+    write_sealed(unit.record, {**state, **where, "sha256": digest})
     return {}
 
 
 def why_convert(unit: Frames, number: int, *, fingerprint: dict[str, Any]) -> str | None:
     """None where a frame is done; otherwise why not, empty where it was never done."""
     try:
-        marker = json.loads(unit.marker(number).read_text())
+        marker = read_sealed(unit.marker(number))
         recorded, images = marker["fingerprint"], marker["bytes"]
     except FileNotFoundError:
         return ""
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):  # StoreError is a ValueError
         return "its record of completion is damaged"
     if marker.get("frame") != number:
         return "it was another frame of its file"
@@ -175,10 +178,9 @@ def recorded_frames(unit: Frames) -> list[int]:
 def read_record(file: Path) -> dict[str, Any]:
     """A record of progress; empty where there is none, or a damaged one."""
     try:
-        record = json.loads(file.read_text())
+        return read_sealed(file)
     except (FileNotFoundError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 def forget(unit: Frames, number: int) -> None:
@@ -205,7 +207,7 @@ def delete_images(unit: Frames, number: int) -> None:
 def record_failure(unit: Frames, number: int, problem: str) -> None:
     """Keep why a frame failed."""
     record = {"source": str(unit.source.path), "frame": number, "problem": problem}
-    write_durable(unit.failure(number), json.dumps(record).encode())
+    write_sealed(unit.failure(number), record)
 
 
 def source_fingerprint(source: Source) -> dict[str, Any]:
@@ -232,13 +234,20 @@ def _state(source: Source) -> dict[str, Any]:
 
 def source_sha256(source: Source) -> str:
     """SHA-256 of a file; of several, that of the list of their SHA-256 and names, as ``sha256sum`` makes it."""
-    files = _files(source)
-    if files == [source.path]:
-        return _sha256(source.path)
-    root = source.path if source.path.is_dir() else source.path.parent
+    return sha256_of(source.path, files=_files(source), root=_root(source))
+
+
+def sha256_of(path: Path, *, files: Sequence[Path], root: Path) -> str:
+    """SHA-256 of a source that is one file, or of the list of its files' SHA-256 and names below `root`."""
+    if list(files) == [path]:
+        return _sha256(path)
     names = [Path(os.path.relpath(file, root)).as_posix() for file in files]
     lines = [f"{_sha256(file)}  {name}\n" for file, name in zip(files, names, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _root(source: Source) -> Path:
+    return source.path if source.path.is_dir() else source.path.parent
 
 
 def _files(source: Source) -> list[Path]:
@@ -289,5 +298,15 @@ def _convert_frame(unit: Frames, number: int, *, acquisition: Acquisition) -> di
         "fluorescence": light,
         "seams": [asdict(seam) for seam in getattr(acquisition, "seams", ())],
         "statistics": asdict(replace(statistics, nonfinite=nonfinite)),
-        "bytes": {file.relative_to(plate.path.parent).as_posix(): file_size(file) for file in files},
+        **_vouched(plate, files),
+    }
+
+
+def _vouched(plate: Plate, files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Sizes and CRC-32C of a frame's files, read back from where they were written."""
+    names = [file.relative_to(plate.path.parent).as_posix() for file in files]
+    vouched = dict(zip(names, map(fingerprint_of, files), strict=True))
+    return {
+        "bytes": {name: size for name, (size, _) in vouched.items()},
+        "crc32c_of": {name: checksum for name, (_, checksum) in vouched.items()},
     }

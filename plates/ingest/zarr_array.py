@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import AcquisitionError
+from .packed_sizes import compressors, unfolds_beyond
 from .zarr_files import COPY_AGAIN, check_inside, read_attributes, read_document
 
 Box = tuple[slice, ...]  # one an axis, with start and stop
@@ -125,6 +126,7 @@ class StoredArray:
         for region, there, size in self._files(box):
             present[region] = there
             total += size
+        self._check_unfolded(box)
         return present, total
 
     def files(self, box: Box) -> list[Path]:
@@ -157,6 +159,33 @@ class StoredArray:
                 own = tuple(slice(f - p * n, e - p * n) for f, e, p, n in zip(first, last, place, inner, strict=True))
                 there = self._shard_index(file, inner, size=size)[own]
             yield region, there, size
+
+    def _check_unfolded(self, box: Box) -> None:
+        """Refuse chunks that unfold to more than a chunk, before any is unfolded."""
+        packing = compressors(self._codecs)
+        if not packing:
+            return
+        # filters may have made the values wider before they were packed
+        limit = 8 * math.prod(self.chunk if self._index_checksum is not None else self._shard) + 1024
+        for file in (self._file(place) for place in self._places(box)):
+            size = self._size(file)
+            if size is None:
+                continue
+            with Path(file).open("rb") as handle:
+                for offset, length in self._extents(file, size=size):
+                    if unfolds_beyond(handle, offset=offset, length=length, codec=packing[-1], limit=limit):
+                        raise AcquisitionError(
+                            f"{file}: a chunk unfolds to more than the {limit:,} bytes that it can have. The plate is "
+                            "damaged or hostile."
+                        )
+
+    def _extents(self, file: str, *, size: int) -> list[tuple[int, int]]:
+        """First byte and length of each packed chunk of a file."""
+        if self._index_checksum is None:
+            return [(0, size)]
+        inner = tuple(shard // chunk for shard, chunk in zip(self._shard, self.chunk, strict=True))
+        index = self._index(file, inner, size=size).reshape(-1, 2)
+        return [(int(offset), int(length)) for offset, length in index if offset != _NOT_STORED]
 
     def _places(self, box: Box) -> Iterator[tuple[int, ...]]:
         """Places of the files of a box, leaving out those whose folder is not there."""
@@ -192,20 +221,23 @@ class StoredArray:
         return status.st_size
 
     def _shard_index(self, file: str, inner: tuple[int, ...], *, size: int) -> np.ndarray:
-        """Which inner chunks a shard stores; its index gives each an offset and a length."""
+        """Which inner chunks a shard stores."""
+        offset, number = np.moveaxis(self._index(file, inner, size=size), -1, 0)
+        there: np.ndarray = offset != _NOT_STORED
+        # beyond the file's end zarr would read less than asked, or wrap around
+        if np.any(there & ((offset > size) | (number > size) | (offset + number > size))):
+            raise AcquisitionError(f"{file}: cut short or damaged, its chunks lie beyond its end. {COPY_AGAIN}")
+        return there
+
+    def _index(self, file: str, inner: tuple[int, ...], *, size: int) -> np.ndarray:
+        """Offset and length of each chunk of a shard."""
         entries = 16 * math.prod(inner)
         length = entries + (4 if self._index_checksum else 0)
         if size < length:
             raise AcquisitionError(f"{file}: cut short, its index alone has {length:,} bytes. {COPY_AGAIN}")
         with Path(file).open("rb") as handle:
             handle.seek(0 if self._index_at_start else size - length)
-            index = np.frombuffer(handle.read(entries), dtype="<u8").reshape(*inner, 2)
-        offset, number = index[..., 0], index[..., 1]
-        there: np.ndarray = offset != _NOT_STORED
-        # beyond the file's end zarr would read less than asked, or wrap around
-        if np.any(there & ((offset > size) | (number > size) | (offset + number > size))):
-            raise AcquisitionError(f"{file}: cut short or damaged, its chunks lie beyond its end. {COPY_AGAIN}")
-        return there
+            return np.frombuffer(handle.read(entries), dtype="<u8").reshape(*inner, 2)
 
     def _open(self) -> Any:
         import zarr
@@ -287,6 +319,11 @@ def _check_layout(layout: Mapping[str, Any], *, where: str) -> None:
 
 def _check_codecs(layout: Mapping[str, Any], *, where: str) -> None:
     """Refuse by name what this installation cannot decode, before zarr fails somewhere within."""
+    if len(compressors(layout["codecs"])) > 1:
+        raise AcquisitionError(
+            f"{where}: packed several times over (codecs {', '.join(layout['codecs'])}). No writer does that; do not "
+            "trust the plate."
+        )
     from numcodecs.registry import codec_registry, entries
     from zarr.registry import get_codec_class
 

@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 import pytest
 
-from plates import files
 from plates.creation import design_plate
 from plates.errors import AcquisitionError, StoreError, UnfinishedError
 from plates.files import location
@@ -100,15 +99,15 @@ def test_a_channel_that_comes_later_leaves_the_others_readable(tmp_path: Path) -
 
 def test_nothing_is_left_of_a_run_that_died_before_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lit(tmp_path / "raw" / name("A1"), "0")
-    write_durable = files.write_durable
+    write_sealed = units.write_sealed
 
-    def die_at_the_record(file: Path, data: bytes) -> None:
+    def die_at_the_record(file: Path, values: Any) -> None:
         if not file.name.endswith(".source.json"):
             raise KeyboardInterrupt
-        write_durable(file, data)
+        write_sealed(file, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(units, "write_durable", die_at_the_record)
+        patch.setattr(units, "write_sealed", die_at_the_record)
         with pytest.raises(KeyboardInterrupt):
             ingest(tmp_path / "raw", out=tmp_path / "P1.zarr", reading=Reading(fluorescence="metadata"))
     assert list((tmp_path / "P1_fl.zarr").rglob("c/0/0/0/0/0"))  # it had been written

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,12 @@ def test_files_written_slowly_cut_short_or_renamed_end_as_run_ends(
     # the numbers of the page are those of the analysis
     for well in fractions["well"].values:
         assert f"{100 * float(fractions['death'].sel(well=well, timepoint=0)):.0f} % dead" in page
+    # whose numbers they are
+    layout = read_result(watched.outcome.plates["P001"], "layout").attrs
+    made_by = read_result(watched.outcome.plates["P001"], "probabilities").attrs
+    for text in (layout["source"], layout["sha256"][:8], made_by["classifier_sha256"][:8], version("tomoscreen")):
+        assert text in page
+    assert made_by["calibration"] in page
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such signals")

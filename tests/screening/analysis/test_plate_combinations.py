@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
 
@@ -13,8 +12,8 @@ from plates.results import read_result
 from screening.analyse import analyse_plate
 from screening.analysis.normalization import normalize
 from screening.analysis.plate_combinations import fit_combinations
-from screening.analysis.tables import undescribed
-from screening.export import export
+from screening.analysis.tables import described_tables, undescribed
+from screening.export import stored_results
 from screening.settings import AnalysisSettings
 
 from .by_hand import fractions_of
@@ -72,13 +71,11 @@ def test_combinations_do_not_look_like_a_wrong_plate_map(plate: Path) -> None:
     assert quality.attrs["verdict"] == "PASS", quality.attrs["reasons"]
 
 
-def test_the_tables_hold_the_pairs_and_every_column_is_described(plate: Path, tmp_path: Path) -> None:
-    export(plate, out=tmp_path)
-    name = plate.name.removesuffix(".zarr")
-    assert undescribed(pd.read_csv(tmp_path / f"{name}.dictionary.csv", keep_default_na=False)) == []
-    table = pd.read_csv(tmp_path / f"{name}.combinations.pair_model.csv")
-    assert set(table["model"]) == {"bliss", "hsa", "loewe", "zip"}
-    assert "compound_2" in pd.read_csv(tmp_path / f"{name}.layout.well.csv").columns
+def test_the_tables_hold_the_pairs_and_every_column_is_described(plate: Path) -> None:
+    tables = described_tables(stored_results(plate))
+    assert undescribed(tables["dictionary"]) == []
+    assert set(tables["combinations.pair_model"]["model"]) == {"bliss", "hsa", "loewe", "zip"}
+    assert "compound_2" in tables["layout.well"].columns
 
 
 def test_a_plate_of_single_compounds_has_no_pairs_and_says_so() -> None:

@@ -1,0 +1,1 @@
+"""Faults done to tomoscreen on purpose: what happens is compared with a calm run, or with the truth."""
