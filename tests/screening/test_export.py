@@ -82,7 +82,7 @@ def test_text_that_a_spreadsheet_would_run_is_guarded_in_every_table(tmp_path: P
     for name, table in tables.items():
         for column in table.select_dtypes(exclude=["number", "bool"]):
             assert not table[column].astype(str).str.match(r"[=+\-@\t\r]").any(), (name, column)
-    assert tables["P012.growth.compound"].loc[0].tolist() == [f"'{hostile}", "'+1 x"]
+    assert tables["P012.growth.compound"].to_numpy().tolist() == [[f"'{hostile}", "'+1 x"]]
     assert f"'{hostile}" in set(tables["P012.ranking"]["compound"])
     assert ("'@SUM(A1)", "'-1+cmd") in set(
         zip(tables["P012.attributes"]["attribute"], tables["P012.attributes"]["value"], strict=True)
