@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test soak wheel lint clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/tomoscreen demo --out demo
@@ -11,6 +11,22 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.development
 	@# tests of one file share what they make, so they stay on one core
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+
+soak: $(VENV)/.development
+	$(VENV)/bin/python -m tests.benchmarks.header_fuzz 2000
+	TOMOSCREEN_MACHINE_EXAMPLES=200 $(VENV)/bin/python -m pytest -q tests/faults/test_run_store_machine.py
+
+wheel: $(VENV)/.development
+	@# the packages of the development environment, but of tomoscreen only what the wheel holds
+	rm -rf build/wheel
+	$(PIP) wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv --without-pip build/wheel/venv
+	$(PIP) --python build/wheel/venv/bin/python install --quiet --no-deps build/wheel/tomoscreen-*.whl
+	echo "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > \
+		"$$(build/wheel/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+	cd build/wheel/venv && bin/python -I -c 'import sys, plates, models, reports, screening; \
+		sys.exit(not all(m.__file__.startswith(sys.prefix) for m in (plates, models, reports, screening)))'
+	cd build/wheel/venv && bin/python -I -m screening --help > /dev/null
 
 lint: $(VENV)/.development
 	$(VENV)/bin/ruff check .

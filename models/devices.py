@@ -19,12 +19,12 @@ def device_fault(error: BaseException) -> DeviceError | None:
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     if _MEMORY.search(text):
         return DeviceMemoryError(
-            f"The device's memory does not hold the network and a single patch ({first}). What was finished is kept. End "
-            "other programs that use the device, or give another one, then run again."
+            f"The device's memory does not hold the network and a single patch ({first}). What was finished is kept. "
+            "End other programs that use the device, or give another one, then run again."
         )
     if _LOST.search(text):
         return DeviceError(
-            f"The device stopped working ({first}). What was finished is kept. Mend it and run again, or run again with "
-            "what is there (--device auto) or on the processor (--device cpu)."
+            f"The device stopped working ({first}). What was finished is kept. Mend it and run again, or run again "
+            "with what is there (--device auto) or on the processor (--device cpu)."
         )
     return None

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -129,6 +130,10 @@ def _read_settings(path: Path) -> ImageSet:
     return described
 
 
+# bytes in memory that nobody fears, and how far images may be compressed beyond that
+_UNSUSPICIOUS, _MOST_UNFOLDING = 1 << 28, 100
+
+
 class _Arrays:
     """The arrays of an .npz, each checked as it is taken."""
 
@@ -138,6 +143,7 @@ class _Arrays:
                 f"{where}: there is no file {path}. Correct images.file; it starts at the settings."
             )
         self.where = f"{where}: {path.name}"
+        self._refuse_a_bomb(path)
         try:
             with np.load(path, allow_pickle=False) as stored:
                 self.arrays = {name: stored[name] for name in stored.files}
@@ -145,6 +151,17 @@ class _Arrays:
             raise SettingsError(
                 f"{self.where} cannot be read ({error}). Expected an .npz of plain arrays, without pickled objects."
             ) from error
+
+    def _refuse_a_bomb(self, path: Path) -> None:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > _UNSUSPICIOUS and size > _MOST_UNFOLDING * path.stat().st_size:
+            raise SettingsError(
+                f"{self.where} claims to unpack from {path.stat().st_size:,} to {size:,} bytes. Images do not: "
+                f"expected at most {_MOST_UNFOLDING} times as much. Do not trust this file."
+            )
 
     def named(self, name: str) -> npt.NDArray[Any]:
         if name not in self.arrays:

@@ -14,8 +14,9 @@ import xarray as xr
 
 from plates.errors import MissingInputError, StoreError
 from plates.files import write_durable
+from plates.names import file_name
 
-from . import figures, tables, words
+from . import figures, tables
 from .page import guard_formulas
 from .pictures import draw_pictures
 
@@ -162,7 +163,7 @@ def figures_of(results: Mapping[str, xr.Dataset]) -> dict[str, figures.Figure]:
     for number, compound in enumerate(_compounds(results), start=1):
         for name, draw in _of_compound(results, fractions, normalized, timepoint).items():
             if (figure := draw(compound=compound)) is not None:
-                made[f"{number:03d}_{file_name(compound)}.{name}"] = figure
+                made[f"{number:03d}_{file_name(compound, otherwise='compound')}.{name}"] = figure
     return made
 
 
@@ -173,11 +174,6 @@ def reading_position(results: Mapping[str, xr.Dataset]) -> int:
         return -1
     at = np.flatnonzero(fractions["timepoint"].values == int(fits.attrs.get("timepoint", -1)))
     return int(at[0]) if len(at) else fractions.sizes["timepoint"] - 1
-
-
-def file_name(name: str) -> str:
-    """Turn a compound's name into a part of a file's name that every system takes."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", words.plain(name)).strip("-") or "compound"
 
 
 def _of_compound(

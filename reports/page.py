@@ -151,15 +151,21 @@ def rounded(value: Any) -> Any:
 
 
 def guard_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy whose text cells no spreadsheet takes for a formula; columns of numbers stay as they are."""
+    """A copy whose text cells no spreadsheet takes for a formula; columns of numbers stay as they are.
+
+    A carriage return inside a cell becomes a blank: CSV leaves it unquoted, and what follows would be a row.
+    """
     guarded = table.copy()
     for column in guarded.columns:
         if not pd.api.types.is_numeric_dtype(guarded[column]):
-            guarded[column] = [
-                f"'{cell}" if str(cell).startswith(("=", "+", "-", "@", "\t", "\r")) else cell
-                for cell in guarded[column]
-            ]
+            guarded[column] = [_guarded(cell) for cell in guarded[column]]
     return guarded
+
+
+def _guarded(cell: object) -> object:
+    if isinstance(cell, str):
+        cell = cell.replace("\r\n", "\n").replace("\r", " ") if "\r" in cell else cell
+    return f"'{cell}" if str(cell).lstrip(" ").startswith(("=", "+", "-", "@", "\t")) else cell
 
 
 def relative_link(path: Path, *, start: Path) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from plates.errors import MissingInputError
+from plates.names import file_names
 from plates.results import results_path
-
-MOST_LETTERS = 60  # of a file's name
 
 
 def write_dossiers(campaign: Path, compounds: Sequence[str], *, out: Path | None = None) -> list[Path]:
@@ -48,18 +46,6 @@ def write_dossiers(campaign: Path, compounds: Sequence[str], *, out: Path | None
     pages = {str(name): store.with_name(f"{name}.html") for name in plates["plate"].values}
     written = {name: page for name, page in pages.items() if page.exists()}
     return [
-        write_dossier(store, name, out=folder / file, plate_reports=written)
-        for name, file in zip(names, file_names(names), strict=True)
+        write_dossier(store, name, out=folder / f"{file}.html", plate_reports=written)
+        for name, file in zip(names, file_names(names, otherwise="compound"), strict=True)
     ]
-
-
-def file_names(compounds: Sequence[str]) -> list[str]:
-    """A file's name for each compound that every disk takes; names that would be equal are numbered."""
-    given: dict[str, int] = {}
-    files = []
-    for compound in compounds:
-        plain = re.sub(r"[^A-Za-z0-9.-]+", "_", compound)[:MOST_LETTERS].strip("._-") or "compound"
-        # a disk may not tell capitals from small letters
-        given[plain.lower()] = number = given.get(plain.lower(), 0) + 1
-        files.append(f"{plain}.html" if number == 1 else f"{plain}-{number}.html")
-    return files

@@ -18,6 +18,7 @@ from screening.regions import RUN, read_record, work_folder
 from screening.run_record import last_run, read_run
 from screening.units import describe_input
 
+
 @dataclass
 class Stage:
     """One step of one plate: how much of it is done, missing, stale (made from something else) or damaged, and why."""

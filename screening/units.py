@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from plates.errors import ClassifierError, SettingsError, TomoscreenError
+from plates.errors import ClassifierError, SettingsError, StoreError, TomoscreenError
 from plates.ingest.tables import DONE, MISSING
-from plates.integrity import fingerprint_of
+from plates.ingest.units import progress_folder
+from plates.integrity import fingerprint_of, read_sealed
 from plates.patches import Vote, class_map
 from plates.store import Plate, open_plate
 from screening.behind import WriteBehind
@@ -180,9 +181,9 @@ def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
                 if timepoint in unit.kept:
                     continue
                 try:
-                    # a field without a known medium was never converted: what lies there is not its own; one that
-                    # was, and whose file is gone, fails
-                    if not math.isfinite(medium):
+                    # a field without a known medium was never converted: what lies there is not its own; one whose
+                    # file is gone although its record says that it was converted fails
+                    if not math.isfinite(medium) or not _expected(plate, unit, timepoint):
                         found[number].status[timepoint] = MISSING
                         continue
                     read = plate.volume if volumes else plate.projection
@@ -262,6 +263,12 @@ def _write(job: Job, unit: Unit, found: _Found, *, threshold: float, done: Done)
     note_failure(folder, unit.place, "\n".join(found.failures.values()))
 
 
+def _expected(plate: Plate, unit: Unit, timepoint: int) -> bool:
+    """Whether a field's images should be there: they are, or a record says that they were."""
+    marker = progress_folder(plate.path) / unit.well / f"{unit.field}_{timepoint}.json"
+    return marker.exists() or plate.has_field(unit.well, field=unit.field, timepoint=timepoint)
+
+
 def _vouched(plate: Plate, unit: Unit, timepoint: int) -> dict[str, list[Any]]:
     """Sizes and CRC-32C of the map of states of a timepoint, by its files below the plate's folder."""
     files = plate.label_files(unit.well, field=unit.field, timepoint=timepoint)
@@ -281,14 +288,24 @@ def _empty(folder: Path, unit: Unit) -> dict[str, NDArray[np.float32]]:
 
 
 def describe_input(plate: Plate, well: str, *, field: int, timepoint: int, volumes: bool) -> list[Any]:
-    """What stands for the content of a field at a timepoint: its files with their sizes and times."""
+    """What stands for the content of a field at a timepoint: its files with their sizes and checksums.
+
+    The checksums are those of the frame's record. A file that is younger than its record, or has none, is described
+    by its time: the same images then give the same text wherever and whenever they were converted.
+    """
     files: list[Any] = []
+    marker = progress_folder(plate.path) / well / f"{field}_{timepoint}.json"
+    try:
+        checksums, recorded = dict(read_sealed(marker)["crc32c_of"]), marker.stat().st_mtime_ns
+    except (OSError, StoreError, KeyError, TypeError):
+        checksums, recorded = {}, 0
     for file in plate.field_files(well, field=field, timepoint=timepoint):
         if (plate.mip_path in file.parents) != volumes and file.exists():
             stat = file.stat()
             inside = file.is_relative_to(plate.path.parent)
             name = file.relative_to(plate.path.parent).as_posix() if inside else file.name
-            files.append([name, stat.st_size, stat.st_mtime_ns])
+            vouched = checksums.get(name) if stat.st_mtime_ns <= recorded else None
+            files.append([name, stat.st_size, vouched or stat.st_mtime_ns])
     return files
 
 

@@ -19,9 +19,10 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 class _Unfolding(Protocol):
     """Decompressors of zlib, bz2 and lzma."""
 
-    eof: bool
+    @property
+    def eof(self) -> bool: ...
 
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
 def compressors(codecs: Sequence[str]) -> list[str]:

@@ -60,7 +60,9 @@ class PlateMap:
             name: ("well", self.table[name].to_numpy(dtype=object))
             for name in ("compound", "control", "inducer", "cell_line", "vehicle", "masked")
         }
-        numbers = {name: ("well", self.table[name].to_numpy(dtype="int64")) for name in ("replicate", "row", "column", "line")}
+        numbers = {
+            name: ("well", self.table[name].to_numpy(dtype="int64")) for name in ("replicate", "row", "column", "line")
+        }
         dose = ("well", self.table["dose"].to_numpy(dtype="float64"), {"units": "uM"})
         layout = xr.Dataset(
             {**texts, "dose": dose, **numbers},

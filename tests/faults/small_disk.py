@@ -63,13 +63,14 @@ def run(disk: Disk, source: Path) -> dict[str, Any]:
     disk.fill()
     told["refused"] = steps["ingest"]() | {"written": os.listdir(disk.folder)}  # noqa: PTH208
     # as if somebody else filled it while we write
-    checked, convert.refuse_if_too_large = convert.refuse_if_too_large, lambda *_, **__: None
+    checked = vars(convert)["refuse_if_too_large"]
+    vars(convert)["refuse_if_too_large"] = lambda *_, **__: None
     for name, step in steps.items():
         disk.fill(leave=(1 << 20) if name == "ingest" else KEPT_FREE)
         told[f"{name} full"] = step()
         disk.empty()
         told[name] = step() | {"unfinished": [str(path) for path in disk.folder.rglob("*.partial")]}
-    convert.refuse_if_too_large = checked
+    vars(convert)["refuse_if_too_large"] = checked
     before = page.read_bytes()
     disk.fill()
     told["again"] = steps["report"]() | {"intact": page.read_bytes() == before}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -139,7 +140,7 @@ def test_a_frame_missing_in_the_middle_leaves_its_place_empty(tmp_path: Path) ->
     [({"voxel_um": (0.95, 0.16, 0.16 * 1.05)}, SHAPE), ({}, (4, 64, 72))],
 )
 def test_mixed_geometry_is_refused_and_its_wells_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], shape: tuple[int, int, int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], shape: tuple[int, int, int]
 ) -> None:
     folder = tmp_path / "in"
     for number, well in enumerate(("A01", "A02", "B01")):

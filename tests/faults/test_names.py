@@ -9,7 +9,6 @@ from plates.errors import AcquisitionError, PlateMapError, SettingsError
 from plates.ingest.manifest import read_manifest
 from plates.ingest.zarr_files import inside
 from plates.names import LONGEST, file_name, file_names, why_not_a_name
-from screening.dossier import file_names as dossier_files
 from screening.settings import read_settings
 from tests.plates.plate_maps import plate_map
 
@@ -75,8 +74,7 @@ def test_names_that_a_disk_takes_for_one_are_numbered() -> None:
     assert len({name.casefold() for name in given}) == len(names)
     # off-check: alone, they would overwrite each other
     assert len({file_name(name).casefold() for name in names}) < len(names)
-    # compounds have their pages by the same kind of rule
-    pages = dossier_files(["../../x", "/etc/x", "x", "X", "CON", "\0", "y" * 300])
+    pages = file_names(["../../x", "/etc/x", "x", "X", "CON", "\0", "y" * 300])
     assert len({page.casefold() for page in pages}) == 7
     assert all("/" not in page and "\\" not in page and "\0" not in page for page in pages)
 

@@ -8,25 +8,24 @@ from screening.analysis.curves import fit_curves
 from screening.analysis.normalization import normalize
 from screening.analysis.quality import assess
 from tests.screening.analysis.by_hand import fractions_of
-from tests.screening.analysis.planted import fields_at
 
 COMPOUNDS = {"kills": {"apoptosis": (1.0, 1.5, 0.9)}}
-DOSE = np.repeat([0.01, 0.1, 1.0, 10.0], 3)
+DOSE = np.repeat([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0], 3)
 ROWS = {
-    "all zero": np.zeros(12),
-    "all one": np.ones(12),
-    "one outlier": np.where(np.arange(12) == 5, 1e6, 0.2),
-    "rises and falls": np.repeat([0.1, 0.8, 0.1, 0.8], 3),
-    "nothing": np.full(12, np.nan),
-    "one well": np.where(np.arange(12) == 0, 0.4, np.nan),
+    "all zero": np.zeros(24),
+    "all one": np.ones(24),
+    "one outlier": np.where(np.arange(24) == 5, 1e6, 0.2),
+    "rises and falls": np.repeat([0.1, 0.8] * 4, 3),
+    "nothing": np.full(24, np.nan),
+    "one well": np.where(np.arange(24) == 0, 0.4, np.nan),
     "infinite": np.where(DOSE > 1, np.inf, 0.1),
 }
 
 
 @pytest.mark.parametrize(
     "dose",
-    [DOSE, np.full(12, 1.0), np.where(DOSE > 1, np.nan, DOSE), np.full(12, np.nan), np.zeros(12)],
-    ids=["four doses", "one dose", "missing doses", "no dose", "vehicle only"],
+    [DOSE, np.full(24, 1.0), np.where(DOSE > 1, np.nan, DOSE), np.full(24, np.nan), np.zeros(24)],
+    ids=["eight doses", "one dose", "missing doses", "no dose", "vehicle only"],
 )
 def test_hostile_wells_get_a_status_and_no_ec50_outside_the_doses(dose: np.ndarray) -> None:
     fits = fit_curves(dose, np.array([*ROWS.values()]), robust=True)
@@ -39,7 +38,7 @@ def test_hostile_wells_get_a_status_and_no_ec50_outside_the_doses(dose: np.ndarr
 
 
 def test_off_check_a_clean_curve_is_determined_in_the_same_call() -> None:
-    clean = 0.05 + 0.9 / (1 + (0.5 / DOSE) ** 1.5) + np.random.default_rng(0).normal(0, 0.01, 12)
+    clean = 0.05 + 0.9 / (1 + (0.5 / DOSE) ** 1.5) + np.random.default_rng(0).normal(0, 0.01, 24)
     fits = fit_curves(DOSE, np.array([*ROWS.values(), clean]), robust=True)
     last = fits.iloc[-1]
     assert 0.2 < last["ec50"] < 1.2
@@ -64,7 +63,7 @@ def test_controls_that_say_nothing_have_no_score(positive: list[float], negative
 @pytest.mark.parametrize(("vehicle", "inducers"), [(0, 2), (4, 0), (1, 1), (0, 0)])
 def test_a_plate_without_controls_is_for_review_and_its_normalisation_says_why(vehicle: int, inducers: int) -> None:
     plate = fractions_of(COMPOUNDS, vehicle=vehicle, inducers=inducers, seed=5)
-    quality = assess(plate, fields_at(plate), draws=20)
+    quality = assess(plate, draws=20)
     assert quality.attrs["verdict"] == "REVIEW"
     assert not any(np.isinf(quality[name]).any() for name in quality.data_vars if quality[name].dtype.kind == "f")
     normalized = normalize(plate)

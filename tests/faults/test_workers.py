@@ -78,7 +78,7 @@ class Poison(WorkerPlugin):  # type: ignore[misc]
                 os._exit(1)
             return read(plate, well, **place)
 
-        Plate.projection = projection  # type: ignore[method-assign]
+        Plate.projection = projection  # type: ignore[method-assign,assignment]
 
 
 def test_a_well_that_ends_its_workers_is_set_aside_and_all_others_are_done(

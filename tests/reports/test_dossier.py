@@ -10,7 +10,7 @@ from reports import words
 from reports.dossier import entries_of, verdict_line, write_dossier
 from reports.dossier_figures import curves_of_plates, ec50_of_plates
 from reports.tables import ranking_rows
-from screening.dossier import file_names, write_dossiers
+from screening.dossier import write_dossiers
 
 from . import simulated
 from .axe import violations
@@ -131,12 +131,6 @@ def test_dossiers_are_written_for_each_compound_and_link_to_the_plates_pages(scr
 def test_equal_results_give_equal_bytes(screen: Path, page: Path, tmp_path: Path) -> None:
     again = write_dossier(screen, COMPOUND, out=tmp_path / "dossier.html", plate_reports={})
     assert again.read_bytes() == page.read_bytes()
-
-
-def test_names_of_files_are_plain_and_never_the_same() -> None:
-    assert file_names(["../../etc/passwd", "a/b", "a b", "A_B", "", "µ"]) == [
-        "etc_passwd.html", "a_b.html", "a_b-2.html", "A_B-3.html", "compound.html", "compound-2.html",
-    ]  # fmt: skip
 
 
 def test_a_dossier_is_drawn_without_a_complaint_or_a_request(tab: Tab, page: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from plates.errors import MissingInputError, StoreError
 from plates.results import read_result
 from reports import figures, pictures
-from reports.exports import figures_of, file_name, tables_of, workbook, write_figures, write_tables
+from reports.exports import figures_of, tables_of, workbook, write_figures, write_tables
 from reports.page import guard_formulas
 from reports.pictures import draw_pictures, find_browser
 
@@ -132,8 +132,6 @@ def test_every_compound_has_its_figures_under_a_safe_name(plate: Path) -> None:
     compounds = results["ranking"].sizes["compound"]
     assert sum(name.endswith(".dose_response") for name in made) == compounds
     assert {"controls", "quality_over_time", "rows_and_columns", "potency_by_pathway"} <= set(made)
-    assert file_name("../../x <img>") == "x-img"
-    assert file_name("漢") == "compound"
 
 
 def test_pages_of_figures_share_one_script_and_fetch_nothing(plate: Path, tmp_path: Path) -> None:
