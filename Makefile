@@ -14,6 +14,7 @@ test: $(VENV)/.development
 
 soak: $(VENV)/.development
 	$(VENV)/bin/python -m tests.benchmarks.header_fuzz 2000
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.benchmarks.soak --wells 384 --timepoints 24
 	TOMOSCREEN_MACHINE_EXAMPLES=200 $(VENV)/bin/python -m pytest -q tests/faults/test_run_store_machine.py
 
 wheel: $(VENV)/.development

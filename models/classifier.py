@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import platform
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from plates.counts import COUNTS_PER_INDEX
-from plates.errors import ClassifierError, SettingsError
+from plates.errors import ClassifierError, DeviceError, SettingsError
 from plates.patches import PATCH_PX, UM_PER_PX, analysis_shape
 from plates.states import STATES
 
@@ -35,6 +36,8 @@ TEST_PATCHES = 4
 # A card is not vouched for by a hash: these keep a wrong one from asking for all memory.
 LARGEST_PATCH, MOST_PLANES = 2048, 1024
 INDEX = "refractive index"
+
+log = logging.getLogger("tomoscreen")
 
 
 @dataclass(frozen=True)
@@ -286,12 +289,20 @@ def resolve_device(device: str) -> torch.device:
     """Turn "auto", "cpu", "cuda" or "mps" into a device; "auto" takes the fastest that is there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return torch.device(next(name for name, is_there in there.items() if is_there))
+        found = next(name for name, is_there in there.items() if is_there)
+        if found == "cpu" and Path("/dev/nvidiactl").exists():
+            log.warning(
+                "This machine has a GPU that PyTorch cannot use (driver or CUDA version): computing on the processor, "
+                "many times slower. Mend that, or say --device cpu to be told no more."
+            )
+        return torch.device(found)
     kind = device.split(":")[0]  # "cuda:1" is the second GPU
     if kind not in there:
         raise SettingsError(f"Device {device!r} is not known. Expected 'auto', 'cpu', 'cuda' or 'mps'.")
     if not there[kind]:
-        raise SettingsError(f"This machine has no device {device!r}. Use 'auto', which takes what is there, or 'cpu'.")
+        raise DeviceError(f"This machine has no device {device!r}. Use 'auto', which takes what is there, or 'cpu'.")
+    if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"This machine has no device {device!r}: its GPUs are 0 to {torch.cuda.device_count() - 1}.")
     return torch.device(device)
 
 

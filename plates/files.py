@@ -74,8 +74,14 @@ def write_text(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(file)
     temporary = file.with_name(f"{file.name}.{os.getpid()}-{get_ident()}{_PARTIAL}")
-    temporary.write_text(text)
-    temporary.replace(file)
+    try:
+        temporary.write_text(text)
+        temporary.replace(file)
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_durable(file: Path, data: bytes) -> None:
@@ -104,6 +110,10 @@ def appearing_whole(file: Path) -> Iterator[BinaryIO]:
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(file)
+    except OSError as error:
+        # a full disk does not say of which file
+        error.filename = error.filename or str(file)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import NoSpaceError, TomoscreenError
-from .files import gigabytes, is_remote
+from .errors import TomoscreenError
+from .files import gigabytes
 
 PAUSES_S = (1.0, 4.0, 15.0)
 """Between tries; a drive that is still away after them is away for longer."""
@@ -102,16 +102,6 @@ def in_words(error: OSError) -> str:
     if number == errno.EROFS or isinstance(error, PermissionError):
         return f"{told} What was finished is kept. Get the right to use it, or give another output; then run again."
     return told
-
-
-def require_room(out: Path, needed: float, *, what: str) -> None:
-    """Raise NoSpaceError where a disk has less room than will be needed, in bytes."""
-    free = None if is_remote(out) else _free(out)
-    if free is not None and free < needed:
-        raise NoSpaceError(
-            f"{out.parent}: {what} will take up to {gigabytes(needed)}, but only {gigabytes(free)} are free. Free some "
-            "space, then run again: what was finished is kept."
-        )
 
 
 def _free(path: Path) -> int | None:

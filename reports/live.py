@@ -192,16 +192,23 @@ def _plate(plate: LivePlate) -> dict[str, Any]:
         return drawn
     fractions, name = plate.fractions, words.plain(plate.name)
     last = _last(fractions["death"].values)
-    size = {"rows": plate.rows, "columns": plate.columns}
     at_last = np.take_along_axis(fractions["death"].values, last[:, None], axis=1)[:, 0]
     drawn["death"] = plate_maps.heat_map(
         fractions.coords.to_dataset().reset_coords(), at_last, label=f"Dead cells in every well of {name}, last frame.",
-        **size,
+        rows=plate.rows, columns=plate.columns,
     )  # fmt: skip
-    drawn["pathways"] = pathway_map(fractions, label=f"Dominant pathway in every well of {name}, last frame.", **size)
+    drawn["pathways"] = pathway_map(
+        fractions,
+        label=f"Dominant pathway in every well of {name}, last frame.",
+        rows=plate.rows,
+        columns=plate.columns,
+    )
     if fractions.sizes["timepoint"] > 1:
         drawn["courses"] = plate_maps.small_time_courses(
-            fractions, label=f"The five states of each well of {name} over time.", **size
+            fractions,
+            label=f"The five states of each well of {name} over time.",
+            rows=plate.rows,
+            columns=plate.columns,
         )
     return drawn
 

@@ -158,7 +158,7 @@ def guard_formulas(table: pd.DataFrame) -> pd.DataFrame:
     guarded = table.copy()
     for column in guarded.columns:
         if not pd.api.types.is_numeric_dtype(guarded[column]):
-            guarded[column] = [_guarded(cell) for cell in guarded[column]]
+            guarded[column] = pd.Series([_guarded(cell) for cell in guarded[column]], index=guarded.index, dtype=object)
     return guarded
 
 

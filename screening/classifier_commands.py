@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from plates.errors import SettingsError
+from plates.lease import leased
 from screening.options import PlatePath, Scheduler, Workers, workers_from
 
 Annotations = Annotated[Path, typer.Argument(help="CSV: plate, well, field, timepoint, y_um, x_um, state.")]
@@ -74,7 +75,11 @@ def annotate(
         believe_metadata=believe_metadata or None,
         per_state=per_state,
     )
-    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler) as client:
+    with (
+        leased(out or plate.with_name(f"{plate.stem}.annotations.csv"), command=command_line()),
+        Bars() as bars,
+        cluster(workers=workers_from(workers), scheduler=scheduler) as client,
+    ):
         annotation = annotate_plate(
             plate,
             out=out,
@@ -135,7 +140,7 @@ def train(
     )
     for warning in warnings:
         typer.echo(warning)
-    with Bars() as bars:
+    with leased(out, command=command_line()), Bars() as bars:
         if folds:
             scores = train_folds(table, out=out, recipe=checked, by=unit, states=names, device=device, progress=bars)
         else:
@@ -230,7 +235,7 @@ def compare(
     table, warnings = prepare(annotations, states=names, by=by, hold_out=listed(hold_out), seed=seed)
     for warning in warnings:
         typer.echo(warning)
-    with Bars() as bars:
+    with leased(out, command=command_line()), Bars() as bars:
         found = compare_on(
             table,
             out=out,
@@ -270,7 +275,7 @@ def adapt(
     from screening.adapt import PAGE, adapt_classifier
     from screening.terminal import Bars
 
-    with Bars() as bars:
+    with leased(out, command=command_line()), Bars() as bars:
         record = adapt_classifier(
             classifier,
             annotations,

@@ -10,9 +10,19 @@ import typer
 
 from plates.errors import SettingsError, TomoscreenError, UnfinishedError
 from plates.files import location
+from plates.lease import leased
 from plates.stopping import SIGNALS, Wish, stoppable
-from screening.classifier_commands import adapt, annotate, compare, evaluate, models_app, train
-from screening.options import PlatePath, Scheduler, Workers, numbers, plate_on_disk, workers_from
+from screening.classifier_commands import adapt, annotate, command_line, compare, evaluate, models_app, train
+from screening.options import (
+    PlatePath,
+    Scheduler,
+    Steal,
+    Workers,
+    campaign_outputs,
+    numbers,
+    plate_on_disk,
+    workers_from,
+)
 
 if TYPE_CHECKING:
     from screening.settings import Settings
@@ -60,9 +70,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         # a full disk, a missing right, a folder that is none: the system's own words say which
-        sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}\n")
+        from plates.patience import in_words
+
+        sys.stderr.write(f"error: {in_words(error)}\n")
         sys.exit(TRANSIENT)
     except Exception as error:
+        from models.devices import device_fault
+
+        if fault := device_fault(error):
+            sys.stderr.write(f"error: {fault}\n")
+            sys.exit(fault.exit_code)
         if not type(error).__module__.startswith(("botocore", "aiobotocore", "s3fs", "gcsfs", "adlfs", "aiohttp")):
             raise
         # an object store that cannot be reached or entered, in the words of its own client
@@ -213,6 +230,7 @@ def ingest(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell sizes, time and room, and write nothing.")] = False,
     workers: Workers = "auto",
     scheduler: Scheduler = "",
+    steal: Steal = False,
 ) -> None:
     """Convert acquisitions into a plate; what is converted already is skipped.
 
@@ -239,7 +257,11 @@ def ingest(
         print_preview(acquisitions, out=out, plate_map=plate_map, reading=reading, workers=count)
         return
     try:
-        with Bars() as bars, cluster(workers=count, scheduler=scheduler) as client:
+        with (
+            leased(out, command=command_line(), steal=steal),
+            Bars() as bars,
+            cluster(workers=count, scheduler=scheduler) as client,
+        ):
             convert(
                 acquisitions,
                 out=out,
@@ -267,6 +289,7 @@ def classify(
     mode: Annotated[str, typer.Option(help="exact, or dense: whole fields at once, where that is the same.")] = "exact",
     workers: Workers = "auto",
     scheduler: Scheduler = "",
+    steal: Steal = False,
 ) -> None:
     """Classify every patch of a plate; fields done already are skipped.
 
@@ -282,7 +305,11 @@ def classify(
     from screening.units import MODES
 
     folder = classifier or ClassifierSettings().folder
-    with Bars() as bars, cluster(workers=workers_from(workers), scheduler=scheduler, device=device) as client:
+    with (
+        leased(plate, command=command_line(), steal=steal),
+        Bars() as bars,
+        cluster(workers=workers_from(workers), scheduler=scheduler, device=device) as client,
+    ):
         summary = classify_plate(
             plate,
             classifier=folder,
@@ -346,7 +373,7 @@ def bench(
 
 
 @app.command()
-def analyse(plate: PlatePath) -> None:
+def analyse(plate: PlatePath, steal: Steal = False) -> None:
     """Turn a plate's probabilities into fractions, quality, dose-response, kinetics and a ranking.
 
     Example: tomoscreen analyse results/P012.zarr
@@ -354,7 +381,8 @@ def analyse(plate: PlatePath) -> None:
     from plates.results import read_result
     from screening.analyse import analyse_plate
 
-    analyse_plate(plate)
+    with leased(plate, command=command_line(), steal=steal):
+        analyse_plate(plate)
     quality = read_result(plate, "quality")
     typer.echo(f"{plate}: analysed, verdict {quality.attrs['verdict']}. Next: tomoscreen report {plate}")
 
@@ -401,6 +429,7 @@ def run(
     settings: Annotated[Path, typer.Argument(help="The campaign's screen.toml.")],
     example: Annotated[bool, typer.Option("--example", help="Write a commented screen.toml and stop.")] = False,
     scheduler: Scheduler = "",
+    steal: Steal = False,
 ) -> None:
     """Do all steps for all plates of a campaign; what is done already is skipped.
 
@@ -415,7 +444,7 @@ def run(
     from screening.terminal import Bars, print_outcome
 
     checked = _on(read_settings(settings), scheduler)
-    with Bars() as bars:
+    with leased(*campaign_outputs(checked), command=command_line(), steal=steal), Bars() as bars:
         outcome = run_campaign(checked, progress=bars)
     print_outcome(outcome)
 
@@ -448,6 +477,7 @@ def watch(
         int, typer.Option(min=0, max=65535, help="Of the live page on this machine; 0 takes a free one.")
     ] = 0,
     server: Annotated[bool, typer.Option("--server/--no-server", help="Serve the live page to this machine.")] = True,
+    steal: Steal = False,
 ) -> None:
     """Convert, classify and show every frame as it is acquired; ends as `run` does.
 
@@ -469,7 +499,7 @@ def watch(
     else:
         settings = read_settings(source)
     expected = None if fields is None or timepoints is None else (fields, timepoints)
-    with Bars() as bars:
+    with leased(*campaign_outputs(settings), command=command_line(), steal=steal), Bars() as bars:
         watched = watch_campaign(
             _on(settings, scheduler),
             settle_s=settle,
@@ -550,7 +580,7 @@ def demo(
     from screening.demo import run_demo
     from screening.terminal import Bars, print_comparison, print_outcome
 
-    with Bars() as bars:
+    with leased(out, command=command_line()), Bars() as bars:
         outcome, comparison = run_demo(out, seed=seed, workers=workers_from(workers), progress=bars)
     print_comparison(comparison)
     print_outcome(outcome)

@@ -1,11 +1,14 @@
 """Options and arguments that several commands share, and how their texts are read."""
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from plates.errors import SettingsError
+
+if TYPE_CHECKING:
+    from screening.settings import Settings
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -19,6 +22,7 @@ def plate_on_disk(text: str) -> Path:
 
 PlatePath = Annotated[Path, typer.Argument(parser=plate_on_disk, help="The plate's store, such as results/P012.zarr.")]
 Workers = Annotated[str, typer.Option(help="Local processes; 'auto' is one a core.")]
+Steal = Annotated[bool, typer.Option("--steal", help="Take the place of a dead run of another machine at once.")]
 Scheduler = Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")]
 
 
@@ -53,3 +57,10 @@ def workers_from(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise SettingsError(f"--workers got '{text}'. Expected 'auto' or a number from 1 up.")
     return int(text)
+
+
+def campaign_outputs(settings: "Settings") -> list[Path]:
+    """What a run of a campaign writes: its plates and its own results."""
+    out = settings.campaign.out
+    plates = [out / f"{plate.name}.zarr" for plate in settings.plates]
+    return [*plates, out / f"{settings.campaign.name}.results.zarr"]

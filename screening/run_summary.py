@@ -55,6 +55,7 @@ class RunSummary:
     timing: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     hosts: set[str] = field(default_factory=set)
+    devices: set[str] = field(default_factory=set)
 
     def add(self, task: Done) -> None:
         """Take up what a worker tells about a task."""
@@ -68,6 +69,7 @@ class RunSummary:
         self.loading_s += task.loading_s
         self.peak_bytes = max(self.peak_bytes, task.peak_bytes)
         self.hosts |= {task.host} - {""}
+        self.devices |= {task.device} - {""}
         if task.timing:
             total = Timing(**self.timing)  # type: ignore[arg-type]
             total.add(Timing(**task.timing))  # type: ignore[arg-type]
@@ -89,7 +91,12 @@ class RunSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
-        return {**asdict(self), "hosts": sorted(self.hosts), "efficiency": self.efficiency}
+        return {
+            **asdict(self),
+            "hosts": sorted(self.hosts),
+            "devices": sorted(self.devices),
+            "efficiency": self.efficiency,
+        }
 
     def lines(self) -> list[str]:
         """The run in a few lines."""
@@ -101,7 +108,7 @@ class RunSummary:
         patches = int(self.timing["patches"])
         told.append(
             f"  {patches} patches with cells in {self.wall_s:.1f} s: {patches / max(self.wall_s, 1e-9):.0f} patches/s "
-            f"with {self.workers} worker{'s' if self.workers > 1 else ''}"
+            f"with {self.workers} worker{'s' if self.workers > 1 else ''} on {', '.join(sorted(self.devices))}"
         )
         told.append(f"  the workers' time: {self._shares()}")
         memory = f"  most memory of a worker: {self.peak_bytes / 1e9:.1f} GB"

@@ -19,6 +19,7 @@ from plates.ingest.tables import DONE, MISSING
 from plates.ingest.units import progress_folder
 from plates.integrity import fingerprint_of, read_sealed
 from plates.patches import Vote, class_map
+from plates.patience import patiently, raise_if_of_storage
 from plates.store import Plate, open_plate
 from screening.behind import WriteBehind
 from screening.regions import (
@@ -97,6 +98,7 @@ class Done:
     timing: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     host: str = ""
+    device: str = ""
 
 
 @dataclass
@@ -117,8 +119,8 @@ def classify_units(job: Job, units: Sequence[Unit]) -> Done:
 
     Raises
     ------
-    ClassifierError, SettingsError
-        What no field can be blamed for.
+    ClassifierError, SettingsError, OSError
+        What no field can be blamed for: of storage, that it is full or away.
     """
     started = time.perf_counter()
     done = Done(host=socket.gethostname())
@@ -127,6 +129,7 @@ def classify_units(job: Job, units: Sequence[Unit]) -> Done:
     except (ClassifierError, SettingsError):
         raise
     except (TomoscreenError, OSError) as error:
+        raise_if_of_storage(error)
         if len(units) == 1:
             done.failures.append(f"{units[0]}: {error}")
             note_failure(Path(job.folder), units[0].place, str(error))
@@ -145,6 +148,7 @@ def _each_alone(job: Job, units: Sequence[Unit]) -> Done:
         part = classify_units(job, [unit])
         total.frames += part.frames
         total.failures += part.failures
+        total.device = part.device
         total.writing_s += part.writing_s
         total.write_wait_s += part.write_wait_s
         total.loading_s += part.loading_s
@@ -163,6 +167,7 @@ def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
     plate = open_plate(Path(job.plate))
     classifier = cached_classifier(Path(job.classifier), device=job.device)
     done.loading_s = time.perf_counter() - begun  # of the library too, in a worker's first task
+    done.device = str(classifier.device)
     if classifier.card.weights_sha256 != job.weights_sha256:
         raise ClassifierError(
             f"The classifier {job.classifier} was changed while the run was going: its weights are no longer "
@@ -187,8 +192,9 @@ def _classify(job: Job, units: Sequence[Unit], done: Done) -> None:
                         found[number].status[timepoint] = MISSING
                         continue
                     read = plate.volume if volumes else plate.projection
-                    counts = read(unit.well, field=unit.field, timepoint=timepoint)
+                    counts = patiently(partial(read, unit.well, field=unit.field, timepoint=timepoint))
                 except (TomoscreenError, OSError) as error:
+                    raise_if_of_storage(error)
                     found[number].failures[timepoint] = str(error)
                     continue
                 asked.append((number, timepoint))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..errors import AcquisitionError, StoreError, TomoscreenError
 from ..files import file_size, remove
 from ..integrity import fingerprint_of, read_sealed, write_sealed
 from ..levels import volume_levels
+from ..patience import patiently, raise_if_of_storage
 from ..store import Plate
 from .acquisition import Acquisition
 from .light import add_fluorescence
@@ -92,7 +93,7 @@ def convert_frames(unit: Frames) -> dict[int, str]:
         with open_source(unit.source) as acquisition:
             for number in unit.numbers:
                 try:
-                    record = _convert_frame(unit, number, acquisition=acquisition)
+                    record = patiently(partial(_convert_frame, unit, number, acquisition=acquisition))
                     if source_fingerprint(unit.source) != fingerprint:
                         raise AcquisitionError(
                             f"{unit.source.path}: the file changed while it was read. Wait until the acquisition "
@@ -100,6 +101,7 @@ def convert_frames(unit: Frames) -> dict[int, str]:
                         )
                 except (AcquisitionError, StoreError) as error:
                     delete_images(unit, number)
+                    raise_if_of_storage(error)
                     problems[number] = str(error)
                     continue
                 marker = {"source": str(unit.source.path), "frame": number, "fingerprint": fingerprint, **record}
@@ -116,10 +118,9 @@ def convert_frames(unit: Frames) -> dict[int, str]:
 
 def told(error: Exception, source: Source) -> str:
     """What went wrong with one source, in a sentence; raises again what is wrong with the disk they all share."""
+    raise_if_of_storage(error)
     if isinstance(error, TomoscreenError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        raise error
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{source.path}: cannot be read: {reason}. Check the file and the drive, then run again."
 

@@ -14,6 +14,7 @@ from plates.files import location
 from plates.ingest import opening, tables, units
 from plates.ingest.convert import Reading, ingest, last_summary, preview
 from plates.ingest.units import progress_folder
+from plates.integrity import write_sealed
 from plates.results import read_result
 from plates.simulation.acquisition import FluorescenceFrames
 from plates.store import open_plate
@@ -99,7 +100,6 @@ def test_a_channel_that_comes_later_leaves_the_others_readable(tmp_path: Path) -
 
 def test_nothing_is_left_of_a_run_that_died_before_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lit(tmp_path / "raw" / name("A1"), "0")
-    write_sealed = units.write_sealed
 
     def die_at_the_record(file: Path, values: Any) -> None:
         if not file.name.endswith(".source.json"):
