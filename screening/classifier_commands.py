@@ -1,7 +1,5 @@
 """The commands that make, judge and keep classifiers; `screening.cli` adds them to the others."""
 
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -10,7 +8,7 @@ import typer
 
 from plates.errors import SettingsError
 from plates.lease import leased
-from screening.options import PlatePath, Scheduler, Workers, workers_from
+from screening.options import PlatePath, Scheduler, Workers, command_line, workers_from
 
 Annotations = Annotated[Path, typer.Argument(help="CSV: plate, well, field, timepoint, y_um, x_um, state.")]
 ClassifierFolder = Annotated[Path, typer.Argument(help="The classifier's folder.")]
@@ -401,11 +399,6 @@ def kind_of(classifier: Path) -> dict[str, object]:
     card = read_values(classifier)
     names = ("architecture", "patch_px", "planes", "um_per_plane")
     return {name: card[name] for name in names if card.get(name) is not None}
-
-
-def command_line() -> str:
-    """The command as it was typed, for a card."""
-    return shlex.join(["tomoscreen", *sys.argv[1:]])
 
 
 def scored(metrics: Mapping[str, Any]) -> list[str]:

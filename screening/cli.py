@@ -12,13 +12,15 @@ from plates.errors import SettingsError, TomoscreenError, UnfinishedError
 from plates.files import location
 from plates.lease import leased
 from plates.stopping import SIGNALS, Wish, stoppable
-from screening.classifier_commands import adapt, annotate, command_line, compare, evaluate, models_app, train
+from screening.classifier_commands import adapt, annotate, compare, evaluate, models_app, train
+from screening.integrity_commands import diff, repair, status, verify
 from screening.options import (
     PlatePath,
     Scheduler,
     Steal,
     Workers,
     campaign_outputs,
+    command_line,
     numbers,
     plate_on_disk,
     workers_from,
@@ -42,7 +44,7 @@ app = typer.Typer(
 
 layout_app = typer.Typer(no_args_is_help=True, help="Plate maps: look at them before anything runs.")
 app.add_typer(layout_app, name="layout")
-for command in (annotate, train, evaluate, compare, adapt):
+for command in (annotate, train, evaluate, compare, adapt, verify, repair, status, diff):
     app.command()(command)
 app.add_typer(models_app, name="models")
 

@@ -1,5 +1,7 @@
 """Options and arguments that several commands share, and how their texts are read."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -24,6 +26,11 @@ PlatePath = Annotated[Path, typer.Argument(parser=plate_on_disk, help="The plate
 Workers = Annotated[str, typer.Option(help="Local processes; 'auto' is one a core.")]
 Steal = Annotated[bool, typer.Option("--steal", help="Take the place of a dead run of another machine at once.")]
 Scheduler = Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")]
+
+
+def command_line() -> str:
+    """The command as it was typed, for a card or a record."""
+    return shlex.join(["tomoscreen", *sys.argv[1:]])
 
 
 def numbers(text: str, *, option: str) -> tuple[float, ...]:

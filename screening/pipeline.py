@@ -20,8 +20,10 @@ from screening.analyse import CAMPAIGN_RESULTS, INPUTS, PLATE_RESULTS, analyse_c
 from screening.analysis.exclusions import read_exclusions
 from screening.classify import classify_plate
 from screening.cluster import clusters, worker_count
+from screening.crate import write_crate
 from screening.export import changed_settings
 from screening.fingerprints import content, digest, provenance
+from screening.run_record import for_crate, read_run, recorded
 from screening.settings import PlateSettings, Settings
 
 Progress = Callable[[int, int, str], None]
@@ -75,6 +77,23 @@ def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
         plates={plate.name: out / f"{plate.name}.zarr" for plate in settings.plates},
         campaign_results=out / f"{settings.campaign.name}.results.zarr",
     )
+    try:
+        with recorded(settings) as record:
+            _do(settings, maps, outcome, progress=progress)
+            record["warnings"] += outcome.problems
+            if outcome.problems:
+                raise UnfinishedError(
+                    f"The run ended and its reports are in {out}, but not all of its input could be used:\n"
+                    + "\n".join(outcome.problems)
+                )
+    finally:
+        if outcome.campaign_report.is_file():
+            write_crate(out, for_crate(read_run(out)))
+    return outcome
+
+
+def _do(settings: Settings, maps: dict[str, PlateMap], outcome: Outcome, *, progress: Progress | None) -> None:
+    """All steps, from the acquisitions to the pages."""
     workers = worker_count(settings.workers.count)
     where = settings.workers
     with clusters(
@@ -90,12 +109,6 @@ def run(settings: Settings, *, progress: Progress | None = None) -> Outcome:
         _tell(progress, number, len(outcome.plates), "analysing")
     analyse_campaign(outcome.campaign_results, list(outcome.plates.values()), settings=settings.analysis)
     _write_reports(settings, outcome, progress=progress)
-    if outcome.problems:
-        raise UnfinishedError(
-            f"The run ended and its reports are in {out}, but not all of its input could be used:\n"
-            + "\n".join(outcome.problems)
-        )
-    return outcome
 
 
 def _check_excluded(settings: Settings) -> None:
