@@ -11,6 +11,7 @@ from plates.errors import ClassifierError
 from plates.patches import UM_PER_PX
 from plates.states import STATES
 
+from .checksums import altered_files
 from .classifier import Card, load_classifier, read_card
 from .shelf import ADAPTATION, RECORD, WEIGHTS, find_pickles, require_files
 
@@ -59,6 +60,9 @@ def _check_files(path: Path) -> Check:
             f"{', '.join(pickles)} beside {WEIGHTS}: such a file can run code when opened, and nothing here needs it. "
             "Remove it before sharing the folder.",
         )
+    if wrong := altered_files(path):
+        told = "; ".join(f"{name} {what}" for name, what in sorted(wrong.items()))
+        return Check("files", False, f"{told}. Copy the classifier folder again.")
     size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     return Check("files", True, f"card and weights there, no pickle, {size / 1e6:.1f} MB")
 

@@ -176,7 +176,8 @@ def _hits(table: pd.DataFrame, of_wells: pd.DataFrame, rule: HitRule | None) -> 
 
 def _tested(death: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest dose of each compound; NaN where it has no wells."""
-    dose = death["dose"].values.reshape(death.sizes["compound"], -1)
+    compounds = death.sizes["compound"]
+    dose = death["dose"].values.reshape(compounds, -1) if compounds else np.empty((0, 0))
     known = np.isfinite(dose) & (dose > 0)
     some = known.any(axis=1)
     lowest = np.where(known, dose, np.inf).min(axis=1, initial=np.inf)

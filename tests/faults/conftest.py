@@ -8,7 +8,6 @@ import pytest
 
 from models.checksums import write_checksums
 from screening.pipeline import run
-from screening.run_record import recorded
 from screening.settings import read_settings
 
 from .small_plate import SmallCampaign, write_small_campaign
@@ -20,9 +19,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SmallCampaign:
     campaign = write_small_campaign(tmp_path_factory.mktemp("finished"))
     if not (campaign.classifier / "SHA256SUMS").exists():
         write_checksums(campaign.classifier)
-    settings = read_settings(campaign.settings)
-    with recorded(settings):
-        run(settings)
+    run(read_settings(campaign.settings))
     return campaign
 
 
