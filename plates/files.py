@@ -78,7 +78,8 @@ def write_text(file: Path, text: str) -> None:
         temporary.write_text(text)
         temporary.replace(file)
     except OSError as error:
-        error.filename = error.filename or str(file)
+        if error.errno is not None:  # one that was raised by hand has words of its own
+            error.filename = error.filename or str(file)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -112,7 +113,8 @@ def appearing_whole(file: Path) -> Iterator[BinaryIO]:
         temporary.replace(file)
     except OSError as error:
         # a full disk does not say of which file
-        error.filename = error.filename or str(file)
+        if error.errno is not None:  # one that was raised by hand has words of its own
+            error.filename = error.filename or str(file)
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -16,18 +16,18 @@ class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
 
     def show(self, *args: Any, **kwargs: Any) -> None:
         """Display the figure as plotly does."""
-        super().show(*args, **{"config": PLOTLY_CONFIG, **kwargs})
+        super().show(*args, **{"config": dict(PLOTLY_CONFIG), **kwargs})
 
     def to_html(self, *args: Any, **kwargs: Any) -> str:
         """HTML of the figure; plotly.js is inside unless `include_plotlyjs` says otherwise."""
-        return str(super().to_html(*args, **{"config": PLOTLY_CONFIG, **kwargs}))
+        return str(super().to_html(*args, **{"config": dict(PLOTLY_CONFIG), **kwargs}))
 
     def write_html(self, *args: Any, **kwargs: Any) -> None:
         """Write the figure as a page of its own."""
-        super().write_html(*args, **{"config": PLOTLY_CONFIG, **kwargs})
+        super().write_html(*args, **{"config": dict(PLOTLY_CONFIG), **kwargs})
 
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return dict(super()._repr_mimebundle_(*args, **{"config": PLOTLY_CONFIG, **kwargs}))
+        return dict(super()._repr_mimebundle_(*args, **{"config": dict(PLOTLY_CONFIG), **kwargs}))
 
     def _repr_html_(self) -> str:
         bundle = self._repr_mimebundle_()
@@ -44,4 +44,4 @@ class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
 
 def show(figure: go.Figure) -> None:
     """Display any plotly figure without the button that uploads it."""
-    figure.show(config=PLOTLY_CONFIG)
+    figure.show(config=dict(PLOTLY_CONFIG))  # plotly takes entries out of what it is given

@@ -250,7 +250,7 @@ def test_a_process_that_was_held_up_ends_when_its_lease_was_taken_over(tmp_path:
                 shutil.rmtree(lease_folder(out))
                 put(out, elsewhere(me))
 
-    with leased(out, command="first", heartbeat_s=0.05), pytest.raises(LockedError, match=r"taken over by .*bio-7"):
+    with leased(out, command="first", heartbeat_s=0.05), pytest.raises(LockedError, match="taken over"):
         work()
     assert len(done) < 20
     assert read_holder(out) == elsewhere(me)  # and it is not released by who lost it

@@ -59,6 +59,7 @@ def test_a_tidy_map_is_read_well_by_well(tmp_path: Path) -> None:
 def test_the_map_becomes_the_stored_layout(tmp_path: Path) -> None:
     layout = plate_map(tmp_path, GOOD).to_dataset()
     names = {"compound", "dose", "control", "inducer", "replicate", "cell_line", "row", "column", "vehicle", "masked"}
+    names |= {"line"}
     assert set(layout.data_vars) == names
     assert layout.attrs["dose_unit"] == "uM"
     assert layout["compound"].dtype == object
