@@ -71,18 +71,8 @@ def write_text(file: Path, text: str) -> None:
     if is_remote(file):
         file.write_bytes(text.encode())
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(file)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}-{get_ident()}{_PARTIAL}")
-    try:
+    with _replacing(file) as temporary:
         temporary.write_text(text)
-        temporary.replace(file)
-    except OSError as error:
-        if error.errno is not None:  # one that was raised by hand has words of its own
-            error.filename = error.filename or str(file)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_durable(file: Path, data: bytes) -> None:
@@ -102,14 +92,20 @@ def appearing_whole(file: Path) -> Iterator[BinaryIO]:
         yield buffer
         file.write_bytes(buffer.getvalue())
         return
+    with _replacing(file) as temporary, temporary.open("wb") as handle:
+        yield handle
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """A name beside a file to write to; it takes the file's name in the end, or nothing is left of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(file)
     temporary = file.with_name(f"{file.name}.{os.getpid()}-{get_ident()}{_PARTIAL}")
     try:
-        with temporary.open("wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
+        yield temporary
         temporary.replace(file)
     except OSError as error:
         # a full disk does not say of which file
