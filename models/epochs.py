@@ -10,7 +10,7 @@ from plates.errors import SettingsError
 from .batches import Augmentation, Batches
 from .checkpoints import Run
 from .classifier import Card
-from .prediction import as_input, uses_bf16
+from .prediction import as_input, training_precision
 from .recipes import Recipe
 
 
@@ -55,7 +55,7 @@ def train_epoch(
         if recipe.cutmix > 0 and float(torch.rand((), generator=generator)) < recipe.cutmix:
             index, other, kept = _cut_and_mix(index, truth, generator)
         truth, other = truth.to(device, non_blocking=True), other.to(device, non_blocking=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(device)):
+        with training_precision(device, card, px):
             logits = network(as_input(index.to(device, non_blocking=True), card, px)).float()
         loss = _weighted_loss(logits, truth, weight, recipe)
         if kept < 1:

@@ -14,7 +14,7 @@ from .batches import Augmentation, Batches, class_weights
 from .classifier import Card, Classifier
 from .datasets import Patches
 from .epochs import change_for
-from .prediction import as_input, run, uses_bf16
+from .prediction import as_input, run, training_precision, uses_bf16
 
 Norm = Literal["keep", "recalculate", "update"]
 NORMS: tuple[Norm, ...] = ("keep", "recalculate", "update")
@@ -182,7 +182,7 @@ def _train(
         # new and old patches pass one after the other: a batch of both would be normalised as neither
         for source in drawn:
             index, truth, weight = (part.to(device) for part in next(source))
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(device)):
+            with training_precision(device, card, card.patch_px):
                 logits = network(as_input(index, card, card.patch_px)).float()
             each = nn.functional.cross_entropy(logits, truth, label_smoothing=tuning.label_smoothing, reduction="none")
             ((each * weight).sum() / tuning.batch).backward()  # type: ignore[no-untyped-call]

@@ -9,6 +9,8 @@ from .batches import Batches
 from .classifier import Card, Classifier, fast_dtype, normalise
 from .datasets import Patches
 
+LEAST_BF16_PX = 32  # from 16 px, the last stride of a ResNet meets pictures one pixel wide
+
 
 def predict_logits(classifier: Classifier, patches: Patches, *, batch: int = 64) -> npt.NDArray[np.float32]:
     """Logits of every patch, (patch, state); the card's temperature is not applied.
@@ -76,5 +78,17 @@ def as_input(index: torch.Tensor, card: Card, px: int) -> torch.Tensor:
 
 
 def uses_bf16(device: torch.device) -> bool:
-    """Whether this device trains and predicts in bfloat16."""
+    """Whether this device predicts in bfloat16."""
     return fast_dtype(device) == torch.bfloat16
+
+
+def training_precision(device: torch.device, card: Card, px: int) -> torch.autocast:
+    """The precision of forward passes that gradients follow: as in prediction, save where gradients are wrong.
+
+    oneDNN (in torch 2.15) computes the gradient of a convolution's weights in bfloat16 on a processor partly from
+    memory that nothing wrote, where volumes are small (3 x 3 x 3 kernels on 2 x 2 x 2 voxels) and where a
+    stride of two leaves a picture one pixel wide: NaN at times, a wrong finite number more often
+    (docs/three_dimensions.md). So volumes, and pictures below `LEAST_BF16_PX`, are trained in float32 there.
+    """
+    wrong = device.type == "cpu" and (card.planes is not None or px < LEAST_BF16_PX)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(device) and not wrong)

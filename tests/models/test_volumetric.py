@@ -1,6 +1,8 @@
 """Networks on volumes: against torchvision's own, against the network on pictures they came from, and on a cue in z."""
 
+import contextlib
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,11 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from models.classifier import read_card
 from models.networks import VOLUMETRIC
+from models.prediction import training_precision
 from models.resnet import build_resnet
+from models.shelf import SHIPPED
 from models.volumetric import build_volumetric, inflate
 from plates.errors import ClassifierError
 
@@ -198,3 +203,26 @@ def test_the_small_network_learns_which_of_two_spheres_lies_above() -> None:
         # its projection, given as a volume of equal planes, says nothing
         flat = volume.amax(dim=2, keepdim=True).expand_as(volume)
         assert 0.3 < (network(flat).argmax(dim=1) == truth).float().mean() < 0.7
+
+
+def test_gradients_of_small_volumes_are_those_of_full_precision_whatever_memory_holds() -> None:
+    torch.manual_seed(0)
+    network = build_volumetric("small3d", states=STATES).train()
+    network.get_submodule("fc.0").eval()  # dropout would differ between the two passes
+    card = dataclasses.replace(read_card(SHIPPED), planes=8, um_per_plane=1.0)
+    truth = torch.arange(8) % 2
+    for _ in range(10):
+        # leave numbers behind that show where memory is read that nothing wrote
+        dirty = [torch.full((size,), float("nan"), dtype=torch.bfloat16) for size in (3_000, 40_000, 200_000, 400_000)]
+        del dirty
+        volume = torch.randn(8, 1, 8, 32, 32)
+        found = []
+        for precision in (training_precision(torch.device("cpu"), card, 32), contextlib.nullcontext()):
+            network.zero_grad()
+            with precision:
+                logits = network(volume)
+            nn.functional.cross_entropy(logits.float(), truth).backward()  # type: ignore[no-untyped-call]
+            gradients = ((name, value.grad) for name, value in network.named_parameters())
+            found.append({name: gradient.clone() for name, gradient in gradients if gradient is not None})
+        for name, gradient in found[1].items():
+            assert torch.allclose(found[0][name], gradient, atol=0.2 * float(gradient.abs().max())), name

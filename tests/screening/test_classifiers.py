@@ -62,6 +62,6 @@ def test_the_card_in_words_names_each_split_with_its_patches(copy: Path) -> None
 def test_verifying_leaves_with_the_classifiers_code_when_a_check_is_bad(copy: Path) -> None:
     require_all(verify(copy), path=copy)
     (copy / "training.csv").unlink()
-    with pytest.raises(ClassifierError, match="is not in order: record") as caught:
+    with pytest.raises(ClassifierError, match="is not in order: files, record") as caught:
         require_all(verify(copy), path=copy)
     assert caught.value.exit_code == 7
