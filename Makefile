@@ -10,7 +10,7 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.development
 	@# tests of one file share what they make, so they stay on one core
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.development
 	$(VENV)/bin/python -m tests.benchmarks.header_fuzz 2000

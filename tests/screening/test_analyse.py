@@ -25,9 +25,9 @@ def excluded(folder: Path, *lines: str) -> AnalysisSettings:
 
 
 @pytest.fixture
-def plate(settings_file: Path) -> Path:
+def plate(finished: dict[str, Path]) -> Path:
     """An analysed plate of 16 wells."""
-    return run(read_settings(settings_file)).plates["P001"]
+    return finished["P001"]
 
 
 def test_an_excluded_well_counts_nowhere_and_the_record_says_who_left_it_out(plate: Path, tmp_path: Path) -> None:

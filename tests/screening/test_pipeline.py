@@ -1,6 +1,7 @@
 """The whole job: from TCF files to reports, resumed after a kill, the same for any number of workers."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from plates.store import open_plate
 from screening.analyse import CAMPAIGN_RESULTS, PLATE_RESULTS, analyse_plate, require_current
 from screening.classify import classify_plate
 from screening.pipeline import Outcome, run
-from screening.settings import AnalysisSettings, read_settings
+from screening.settings import AnalysisSettings, WorkerSettings, read_settings
 
 
 def all_results(outcome: Outcome) -> dict[str, xr.Dataset]:
@@ -45,39 +46,36 @@ def written(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_campaign_goes_from_acquisitions_to_reports_and_is_not_done_twice(settings_file: Path) -> None:
-    outcome = run(read_settings(settings_file))
-    fractions = read_result(outcome.plates["P001"], "fractions")
+def test_a_campaign_goes_from_acquisitions_to_reports(calm: Outcome) -> None:
+    fractions = read_result(calm.plates["P001"], "fractions")
     assert set(fractions["fraction"].dims) == {"well", "timepoint", "state"}
     filled = (fractions["patches"] > 0).to_numpy()
     assert filled.sum() > 10
     assert np.allclose(fractions["fraction"].sum("state").to_numpy()[filled], 1, atol=1e-5)
-    pages = [*outcome.plate_reports.values(), outcome.campaign_report]
+    pages = [*calm.plate_reports.values(), calm.campaign_report]
     assert len(pages) == 3
     assert all("untrained" in page.read_text(encoding="utf-8") for page in pages[:2])
-    before = written(outcome.campaign_report.parent)
-    again = run(read_settings(settings_file))
-    changed = {path for path, time_ in written(outcome.campaign_report.parent).items() if before.get(path) != time_}
+
+
+def test_a_finished_campaign_is_not_done_twice(calm: Outcome) -> None:
+    results = calm.campaign_report.parent
+    before = written(results)
+    again = run(read_settings(results.with_name("screen.toml")))
+    changed = {path for path, time_ in written(results).items() if before.get(path) != time_}
     # that there was a run, and what it did, is written anew; no image, number or page may be
     changed = {path for path in changed if Path(path).parent.name != "runs"}
     assert {Path(path).name for path in changed} <= {"summary.json", "audit.jsonl", "ro-crate-metadata.json"}
     assert "0 tomograms converted, 32 done before" in again.notes[0]
 
 
-def test_two_workers_find_what_one_finds(settings_file: Path, tmp_path: Path) -> None:
-    alone = run(read_settings(settings_file).model_copy(update={"workers": _workers(1)}))
-    other = tmp_path / "two.toml"
-    other.write_text(settings_file.read_text().replace("/results", "/results2"))
-    together = run(read_settings(other).model_copy(update={"workers": _workers(2)}))
-    assert_same(all_results(alone), all_results(together))
+def test_two_workers_find_what_one_finds(calm: Outcome, settings_file: Path) -> None:
+    together = run(read_settings(settings_file).model_copy(update={"workers": WorkerSettings(count=2)}))
+    assert_same(all_results(calm), all_results(together))
 
 
-def test_a_run_that_was_killed_is_completed_to_the_same_results(settings_file: Path, tmp_path: Path) -> None:
-    calm = run(read_settings(settings_file))
-    other = tmp_path / "killed.toml"
-    other.write_text(settings_file.read_text().replace("/results", "/results3"))
-    target = read_settings(other).campaign.out
-    command = [sys.executable, "-m", "screening", "run", str(other)]
+def test_a_run_that_was_killed_is_completed_to_the_same_results(calm: Outcome, settings_file: Path) -> None:
+    target = read_settings(settings_file).campaign.out
+    command = [sys.executable, "-m", "screening", "run", str(settings_file)]
     for waited_for in ("*.zarr.progress/*/*.json", "*.zarr.progress/probabilities/units/*.json"):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -88,16 +86,15 @@ def test_a_run_that_was_killed_is_completed_to_the_same_results(settings_file: P
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert process.returncode == -signal.SIGKILL
-    resumed = run(read_settings(other))
+    resumed = run(read_settings(settings_file))
     assert_same(all_results(calm), all_results(resumed))
     assert not list(target.rglob("*.partial"))
 
 
-def test_a_damaged_projection_costs_its_field_and_no_other(settings_file: Path) -> None:
+def test_a_damaged_projection_costs_its_field_and_no_other(finished: dict[str, Path], settings_file: Path) -> None:
     settings = read_settings(settings_file)
-    outcome = run(settings)
-    whole = read_result(outcome.plates["P001"], "probabilities")
-    plate = open_plate(outcome.plates["P001"])
+    whole = read_result(finished["P001"], "probabilities")
+    plate = open_plate(finished["P001"])
     well = plate.wells[3]
     file = next(
         path
@@ -117,8 +114,6 @@ def test_a_damaged_projection_costs_its_field_and_no_other(settings_file: Path) 
 
 
 def test_an_altered_classifier_is_refused_before_anything_is_converted(settings_file: Path, tmp_path: Path) -> None:
-    import shutil
-
     settings = read_settings(settings_file)
     copy = tmp_path / "altered"
     shutil.copytree(settings.classifier.folder, copy)
@@ -133,16 +128,8 @@ def test_an_altered_classifier_is_refused_before_anything_is_converted(settings_
     assert not settings.campaign.out.exists()
 
 
-def _workers(count: int) -> object:
-    from screening.settings import WorkerSettings
-
-    return WorkerSettings(count=count)
-
-
 def test_a_cluster_is_found_by_its_address(settings_file: Path) -> None:
     from distributed import LocalCluster
-
-    from screening.settings import WorkerSettings
 
     settings = read_settings(settings_file)
     with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as there:
@@ -189,9 +176,10 @@ def test_wells_of_every_plate_are_checked_before_the_first_is_converted(settings
     assert not settings.campaign.out.exists()
 
 
-def test_an_analysis_older_than_its_probabilities_is_not_reported(settings_file: Path) -> None:
-    settings = read_settings(settings_file)
-    path = run(settings).plates["P001"]
+def test_an_analysis_older_than_its_probabilities_is_not_reported(
+    finished: dict[str, Path], settings_file: Path
+) -> None:
+    settings, path = read_settings(settings_file), finished["P001"]
     require_current(path)
     classify_plate(path, classifier=settings.classifier.folder, stride=80, batch=settings.classify.batch)
     with pytest.raises(StoreError, match="tomoscreen analyse"):
