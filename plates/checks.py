@@ -12,7 +12,7 @@ from typing import Any, Literal
 from . import ngff
 from .errors import MissingInputError, StoreError
 from .ingest.units import progress_folder
-from .integrity import SEAL, crc32c, read_sealed, seal_broken, why_other, why_torn
+from .integrity import SEAL, has_checksum, read_sealed, seal_broken, why_other, why_torn
 from .levels import Level, projection_levels
 from .results import checksums, results_path
 from .store import Plate, open_plate
@@ -214,7 +214,7 @@ def _frame(plate: Plate, place: dict[str, Any], record: dict[str, Any]) -> Check
             checked.findings.append(Finding("damaged", "frame", file, what, **place))
         else:
             wrong = why_torn(data, chunks=chunks[file]) if file in chunks else "is no image of this plate"
-            if not wrong and expected is not None and crc32c(data) != expected:
+            if not wrong and expected is not None and not has_checksum(data, expected):
                 wrong = "is whole, but is not what was written"
             if wrong:
                 checked.findings.append(Finding("damaged", "frame", file, wrong, **place))

@@ -1,14 +1,16 @@
 """Bytes that vouch for themselves: checksums of files, documents with a seal, shards that are whole.
 
 CRC-32C finds every flipped bit and every torn write, at memory speed; it is what the chunks of the stores carry too.
-It does not stop somebody who alters a file and its checksum on purpose: for that the run's record and the audit trail
-hold SHA-256.
+Files made of such chunks all have one and the same CRC-32C, whatever they hold: what tells them apart in records is
+CRC-32, of another polynomial. Neither stops somebody who alters a file and its checksum on purpose: for that the run's
+record and the audit trail hold SHA-256.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ UNSEALED = "00000000"
 _HELD = re.compile(rb'"crc32c": "([0-9a-f]{8})"')
 _BLANK = f'"{SEAL}": "{UNSEALED}"'
 _ABSENT = 2**64 - 1
+_CRC32 = "crc32:"
 
 
 def crc32c(data: bytes) -> str:
@@ -34,14 +37,24 @@ def crc32c(data: bytes) -> str:
     return f"{int(google_crc32c.value(data)):08x}"
 
 
+def checksum(data: bytes) -> str:
+    """CRC-32 (of ISO 3309) of a file's bytes, as records hold it."""
+    return f"{_CRC32}{zlib.crc32(data):08x}"
+
+
+def has_checksum(data: bytes, recorded: str) -> bool:
+    """Whether a file's bytes have the checksum of their record; those of older versions hold CRC-32C."""
+    return recorded == (checksum(data) if recorded.startswith(_CRC32) else crc32c(data))
+
+
 def fingerprint_of(file: Path) -> list[Any]:
-    """Size in bytes and CRC-32C of a file, as records hold them."""
+    """Size in bytes and checksum of a file, as records hold them."""
     data = file.read_bytes()
-    return [len(data), crc32c(data)]
+    return [len(data), checksum(data)]
 
 
 def why_other(file: Path, recorded: Sequence[Any]) -> str:
-    """What is wrong with a file whose size and CRC-32C were recorded; empty where it is as it was written."""
+    """What is wrong with a file whose size and checksum were recorded; empty where it is as it was written."""
     try:
         data = file.read_bytes()
     except FileNotFoundError:
@@ -50,7 +63,7 @@ def why_other(file: Path, recorded: Sequence[Any]) -> str:
         return f"cannot be read ({error.strerror or error})"
     if len(data) != recorded[0]:
         return "is empty" if not data else f"has {len(data):,} bytes, {recorded[0]:,} were written"
-    return "" if crc32c(data) == recorded[1] else "holds other bytes than were written"
+    return "" if has_checksum(data, recorded[1]) else "holds other bytes than were written"
 
 
 def seal(text: str) -> str:

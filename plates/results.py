@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import MissingInputError, StoreError
-from .files import is_remote, location, remove, write_text
-from .integrity import SEAL, UNSEALED, crc32c, fingerprint_of, read_sealed, seal, why_other
+from .files import is_remote, location, remove, settle, write_text
+from .integrity import SEAL, UNSEALED, fingerprint_of, has_checksum, read_sealed, seal, why_other
 from .shards import KEY
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def write_result(
 ) -> None:
     """Write a result under its name, replacing an earlier one.
 
-    It is written beside the store and renamed into it, so that an interruption leaves the earlier result or
-    none, never half of one.
+    It is written beside the store, down to the disk, and renamed into it, so that an interruption or a power loss
+    leaves the earlier result or none, never half of one.
 
     Parameters
     ----------
@@ -90,6 +91,7 @@ def write_result(
         if add is not None:
             add(temporary)
         _vouch(temporary)
+        _settle_all(temporary)
         _replace_folder(temporary, store / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -131,7 +133,7 @@ def result_attributes(path: Path, name: str) -> dict[str, Any]:
     try:
         group = (results_path(path) / name / "zarr.json").read_bytes()
         files = checksums(path, name)
-        if files and files["zarr.json"] != [len(group), crc32c(group)]:
+        if files and not has_checksum(group, files["zarr.json"][1]):
             return {}
         return dict(json.loads(group)["attributes"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -139,7 +141,7 @@ def result_attributes(path: Path, name: str) -> dict[str, Any]:
 
 
 def checksums(path: Path, name: str) -> dict[str, list[Any]]:
-    """What a result consists of: file below its group -> size in bytes and CRC-32C; empty for one of an older version.
+    """What a result consists of: file below its group -> size in bytes and checksum; empty for one of an older version.
 
     Raises
     ------
@@ -187,6 +189,17 @@ def _vouch(folder: Path) -> None:
         if file.is_file()
     }
     write_text(folder / _CHECKSUMS / "zarr.json", _group({"files": files}))
+
+
+def _settle_all(folder: Path) -> None:
+    """Wait until a result is on the disk; a power loss then leaves the earlier one or this one, whole.
+
+    Chunks that are links to those of the work on them waited for the disk when they were written.
+    """
+    files = [file for file in folder.rglob("*") if file.is_file() and file.stat().st_nlink == 1]
+    with ThreadPoolExecutor(4) as pool:  # a disk settles several at once; each thread wants memory of its own
+        for _ in pool.map(settle, files):
+            pass
 
 
 def _group(attributes: Mapping[str, Any]) -> str:

@@ -161,6 +161,7 @@ def ingest(
     threads: int = 1,
     progress: Progress | None = None,
     allow_unmatched: bool = False,
+    before_writing: Callable[[], object] | None = None,
 ) -> Plate:
     """Convert a folder of acquisitions into a plate; what is done already is not done again.
 
@@ -192,6 +193,8 @@ def ingest(
         Called with tomograms done, tomograms in all and a word on the last one.
     allow_unmatched
         Whether wells may be imaged without being in the plate map, or the reverse.
+    before_writing
+        Called once all checks are passed, before the first byte is written.
 
     Raises
     ------
@@ -215,6 +218,8 @@ def ingest(
     work = _Work(plate, plan.headers)
     refuse_if_too_large(_estimate(plan, plate, work), out=out)
     # nothing was written until here
+    if before_writing is not None:
+        before_writing()
     stitched = _canvas(plan) if reading.stitch else None
     write_plate(plate, provenance={"folder": str(folder), "files": len(plan.headers), "stitched": stitched})
     summary = work.run(client=client, threads=threads, progress=progress)

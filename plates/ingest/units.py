@@ -304,10 +304,11 @@ def _convert_frame(unit: Frames, number: int, *, acquisition: Acquisition) -> di
 
 
 def _vouched(plate: Plate, files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Sizes and CRC-32C of a frame's files, read back from where they were written."""
+    """Sizes and checksums of a frame's files, read back from where they were written."""
     names = [file.relative_to(plate.path.parent).as_posix() for file in files]
     vouched = dict(zip(names, map(fingerprint_of, files), strict=True))
     return {
         "bytes": {name: size for name, (size, _) in vouched.items()},
+        # named after what older records hold, see `has_checksum`
         "crc32c_of": {name: checksum for name, (_, checksum) in vouched.items()},
     }

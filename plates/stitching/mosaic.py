@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from ..counts import COUNTS_PER_INDEX
 from ..errors import AcquisitionError
-from ..ingest.acquisition import Acquisition, FluorescenceChannel, FluorescenceTransform, Slab, open_acquisition
+from ..ingest.acquisition import Acquisition, FluorescenceChannel, FluorescenceTransform, Slab
+from ..ingest.manifest import Source
+from ..ingest.opening import open_source
 from .blending import Plane, blend, feather, snap
 from .images import TileImage, tile_image
 from .layout import StageConvention, TileLayout, tile_layout
@@ -81,6 +83,8 @@ def open_mosaic(
 ) -> Iterator[Acquisition]:
     """Open overlapping acquisitions as one wide field; a single one is given as it is.
 
+    On Linux each tile is read in a process of its own, which it may crash without harm.
+
     Parameters
     ----------
     paths
@@ -94,7 +98,9 @@ def open_mosaic(
         A tile cannot be read, or the tiles do not make one field; see `stitch`.
     """
     with ExitStack() as stack:
-        tiles = [stack.enter_context(open_acquisition(Path(path))) for path in paths]
+        # a place on a plate says nothing here
+        sources = [Source(Path(path), well="", field=0, timepoint=0) for path in paths]
+        tiles = [stack.enter_context(open_source(source)) for source in sources]
         yield stitch(
             tiles,
             refine=refine,

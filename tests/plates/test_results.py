@@ -10,6 +10,7 @@ import xarray as xr
 
 from plates import results
 from plates.errors import MissingInputError, StoreError
+from plates.files import settle
 from plates.results import has_result, read_result, results_path, write_result
 
 
@@ -84,6 +85,25 @@ def test_a_write_that_fails_leaves_the_earlier_result(tmp_path: Path, monkeypatc
             write_result(plate, "fractions", fractions(0.2), provenance={})
     assert read_result(plate, "fractions")["fraction"][0, 0] == 0.1
     assert {path.name for path in tmp_path.iterdir()} == {"P012.results.zarr"}
+
+
+def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: set[Path] = set()
+    renamed = results._replace_folder
+
+    def wait(file: Path) -> None:
+        settle(file)
+        waited.add(file)
+
+    def rename(new: Path, target: Path) -> None:
+        assert waited == {file for file in new.rglob("*") if file.is_file()}
+        assert {file.name for file in waited} >= {"zarr.json", "0"}
+        renamed(new, target)
+
+    monkeypatch.setattr("plates.results.settle", wait)
+    monkeypatch.setattr(results, "_replace_folder", rename)
+    write_result(tmp_path / "P012.zarr", "fractions", fractions(), provenance={})
+    assert has_result(tmp_path / "P012.zarr", "fractions")
 
 
 @pytest.mark.parametrize(

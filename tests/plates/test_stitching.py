@@ -1,6 +1,9 @@
 """Wide fields cut into tiles by a stage that errs must come back as they were."""
 
 import gc
+import os
+import signal
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -245,6 +248,20 @@ def test_a_single_acquisition_passes_through(tmp_path: Path) -> None:
     with open_mosaic([path]) as field:
         assert not isinstance(field, Mosaic)
         assert field.shape_zyx == (4, 64, 64)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files are read in the process itself")
+def test_tiles_are_read_in_processes_of_their_own(tmp_path: Path) -> None:
+    path = write_tile(tmp_path / "only.TCF", np.full((4, 64, 64), 13370, dtype=np.uint16), (0, 0))
+
+    def killed() -> None:
+        with open_mosaic([path]) as tile:
+            assert tile.process != os.getpid()  # type: ignore[attr-defined]
+            os.kill(tile.process, signal.SIGKILL)  # type: ignore[attr-defined]
+            read_frame(tile, 0)
+
+    with pytest.raises(AcquisitionError, match=path.name):
+        killed()
 
 
 def test_fluorescence_is_not_stitched_and_says_so(tmp_path: Path, field: npt.NDArray[np.float32]) -> None:
