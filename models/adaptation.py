@@ -13,9 +13,11 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from plates.errors import SettingsError
+from plates.files import write_durable
 
 from .abstention import choose_uncertain
 from .calibration import Calibration, fit_temperature
+from .checksums import add_checksums
 from .classifier import Card, Classifier, load_classifier, refuse_existing, save_classifier
 from .datasets import Patches, require_kind, update_digest, well_names
 from .evaluation import evaluate
@@ -139,7 +141,11 @@ def adapt(
         "old_line": None if old is None else {"before": before["old"], "after": after["old"]},
         "norm": {"chosen": norm, "log_loss": measured},
         "tuning": asdict(tuning),
-        "from": {"name": classifier.card.name, "weights_sha256": classifier.card.weights_sha256},
+        "from": {
+            "name": classifier.card.name,
+            "weights_sha256": classifier.card.weights_sha256,
+            "calibration": classifier.card.calibration,
+        },
         "text": said,
     }
     _publish(work / f"patches-{sizes[-1]:06d}", out, record, name=name or out.name, device=str(classifier.device))
@@ -314,7 +320,8 @@ def _publish(folder: Path, out: Path, record: dict[str, Any], *, name: str, devi
     named = folder.with_name("named")
     shutil.rmtree(named, ignore_errors=True)
     save_classifier(replace(last, card=replace(last.card, name=name)), named)
-    (named / ADAPTATION).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_durable(named / ADAPTATION, (json.dumps(record, indent=1) + "\n").encode())
+    add_checksums(named, ADAPTATION)
     named.rename(out)
 
 

@@ -1,4 +1,4 @@
-"""A classifier folder's files and their SHA-256, in a list that ``sha256sum --check`` reads too."""
+"""The files of a classifier's or an evaluation's folder and their SHA-256, in a list that `sha256sum --check` reads."""
 
 import hashlib
 from pathlib import Path
@@ -9,11 +9,23 @@ CHECKSUMS = "SHA256SUMS"
 
 
 def write_checksums(folder: Path) -> Path:
-    """List every file of a finished classifier folder with its SHA-256."""
-    lines = [f"{_sha256(folder / name)}  {name}\n" for name in _names(folder)]
-    file = folder / CHECKSUMS
-    write_durable(file, "".join(lines).encode())
-    return file
+    """List every file of a finished folder with its SHA-256; folders in it are not looked into."""
+    return _write(folder, {name: _sha256(folder / name) for name in _names(folder)})
+
+
+def add_checksums(folder: Path, *names: str) -> Path:
+    """Put files that were added or replaced on a folder's list.
+
+    What the list says of all other files stays as it is: damage to one of them is not vouched for. A list that is
+    damaged itself is left alone, for `altered_files` to tell. A folder without one gets a list of all its files.
+    """
+    listed = _read(folder)
+    if listed is None:
+        return write_checksums(folder)
+    digests, wrong = listed
+    if wrong:
+        return folder / CHECKSUMS
+    return _write(folder, digests | {name: _sha256(folder / name) for name in names})
 
 
 def altered_files(folder: Path) -> dict[str, str] | None:
@@ -21,11 +33,26 @@ def altered_files(folder: Path) -> dict[str, str] | None:
 
     Every file must be listed, so that a list that was cut short is noticed.
     """
+    read = _read(folder)
+    if read is None:
+        return None
+    listed, wrong = read
+    for name in _names(folder):
+        if name not in listed:
+            wrong[name] = f"is not listed in {CHECKSUMS}"
+        elif _sha256(folder / name) != listed[name]:
+            wrong[name] = f"is not what {CHECKSUMS} lists"
+    wrong |= {name: "is missing" for name in listed if not (folder / name).is_file()}
+    return wrong
+
+
+def _read(folder: Path) -> tuple[dict[str, str], dict[str, str]] | None:
+    """File -> digest as listed, and what is wrong with the list itself; None where there is none."""
     file = folder / CHECKSUMS
     if not file.is_file():
         return None
-    wrong: dict[str, str] = {}
     listed: dict[str, str] = {}
+    wrong: dict[str, str] = {}
     lines = file.read_bytes().decode("utf-8", errors="replace").split("\n")
     if lines.pop():  # after the last line's end there is nothing
         wrong[CHECKSUMS] = "was cut short"
@@ -35,13 +62,13 @@ def altered_files(folder: Path) -> dict[str, str] | None:
             wrong[CHECKSUMS] = f"is damaged in line {number}"
             continue
         listed[name] = digest
-    for name in _names(folder):
-        if name not in listed:
-            wrong[name] = f"is not listed in {CHECKSUMS}"
-        elif _sha256(folder / name) != listed[name]:
-            wrong[name] = f"is not what {CHECKSUMS} lists"
-    wrong |= {name: "is missing" for name in listed if not (folder / name).is_file()}
-    return wrong
+    return listed, wrong
+
+
+def _write(folder: Path, digests: dict[str, str]) -> Path:
+    file = folder / CHECKSUMS
+    write_durable(file, "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode())
+    return file
 
 
 def _names(folder: Path) -> list[str]:

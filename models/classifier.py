@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import platform
-import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,9 +20,11 @@ from torch import nn
 
 from plates.counts import COUNTS_PER_INDEX
 from plates.errors import ClassifierError, DeviceError, SettingsError
+from plates.files import settle, write_durable
 from plates.patches import PATCH_PX, UM_PER_PX, analysis_shape
 from plates.states import STATES
 
+from .checksums import write_checksums
 from .networks import ARCHITECTURES, build_network, is_volumetric
 from .outliers import PREFIX, Outliers, from_tensors, to_tensors
 from .shelf import CARD, RECORD, WEIGHTS, not_a_card, read_json
@@ -150,11 +151,12 @@ def to_analysis_scale(image: torch.Tensor, *, voxel_um: tuple[float, float]) -> 
 
 
 def save_classifier(classifier: Classifier, path: Path, *, record: Path | None = None) -> Classifier:
-    """Write a classifier folder (weights.safetensors and card.json) and return what was written.
+    """Write a classifier folder (weights.safetensors, card.json, SHA256SUMS) and return what was written.
 
     The returned classifier holds the weights as they were stored (float16 rounds them; BatchNorm's
     statistics stay float32) and the completed card: hash, library versions, test input and its output.
-    A `record` of the training is laid beside it.
+    A `record` of the training is laid beside it. The folder appears when all of it is on the disk; whoever adds a
+    file to it later puts that on its list, see `checksums.add_checksums`.
 
     Raises
     ------
@@ -174,9 +176,11 @@ def save_classifier(classifier: Classifier, path: Path, *, record: Path | None =
         card = replace(classifier.card, versions=_versions(), weights_sha256=_sha256(folder / WEIGHTS), test={})
         stored = _classifier_from(folder / WEIGHTS, card, classifier.device)
         card = replace(card, test=_measure_test(stored))
-        (folder / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+        settle(folder / WEIGHTS)
+        write_durable(folder / CARD, (json.dumps(asdict(card), indent=2) + "\n").encode())
         if record is not None:
-            shutil.copy(record, folder / RECORD)
+            write_durable(folder / RECORD, record.read_bytes())
+        write_checksums(folder)
         folder.rename(path)
     return replace(stored, card=card)
 

@@ -208,7 +208,7 @@ class _Batches:
                         self.engine.device,
                         self.size,
                     )
-                self.part = max(1, self.part // 2)
+                self.part = self.timing.held_batch = max(1, self.part // 2)
             # not while the error is being handled: it holds what the network had come to
             self.engine.lane.free_memory()
 

@@ -26,6 +26,9 @@ class Timing:
         Windows that the network saw (background and padding left out), and images that were classified.
     peak_device_bytes
         Most memory of a GPU in use at once; 0 on a CPU. Of several, the largest.
+    held_batch
+        Windows of the batches that the device's memory held, where it did not hold those asked for; 0 where it did.
+        Of several, the smallest.
     """
 
     reading_s: float = 0.0
@@ -35,12 +38,16 @@ class Timing:
     patches: int = 0
     fields: int = 0
     peak_device_bytes: int = 0
+    held_batch: int = 0
 
     def add(self, other: "Timing") -> None:
         """Take up what another run measured."""
         for name in (field.name for field in fields_of(self)):
             mine, theirs = getattr(self, name), getattr(other, name)
-            setattr(self, name, max(mine, theirs) if name == "peak_device_bytes" else mine + theirs)
+            if name == "held_batch":
+                setattr(self, name, min(mine or theirs, theirs or mine))
+            else:
+                setattr(self, name, max(mine, theirs) if name == "peak_device_bytes" else mine + theirs)
 
     def __add__(self, other: "Timing") -> "Timing":
         total = replace(self)

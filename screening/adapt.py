@@ -59,6 +59,7 @@ def adapt_classifier(
     """
     from models.adaptation import adapt
     from models.annotations import read_annotations
+    from models.checksums import add_checksums
     from models.classifier import load_classifier, refuse_existing
     from models.finetuning import Tuning
     from models.splits import missing_states, split_by
@@ -97,6 +98,7 @@ def adapt_classifier(
         progress=progress,
     )
     write_adaptation_report(record, out=out / PAGE)
+    add_checksums(out, PAGE)
     return record
 
 

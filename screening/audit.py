@@ -12,9 +12,10 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 AUDIT = "audit.jsonl"
 FIRST = "0" * 64  # stands before the first line
@@ -26,30 +27,32 @@ def note(folder: Path, action: str, *, operator: str = "", **details: Any) -> st
     Parameters
     ----------
     action
-        Such as "run started", "run ended", "exclusions changed", "results replaced", "repair", "lease stolen".
+        Such as "run started", "run ended", "exclusions changed", "results replaced", "repair", "lease stolen",
+        "lease taken over" (of a holder that was gone).
     operator
         Who did it, where that is somebody else than the user of the computer.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / AUDIT
-    text = file.read_bytes().decode("utf-8", errors="replace") if file.exists() else ""
-    entries = [entry for _, entry in _entries(text) if entry is not None]
-    line = {
-        "number": entries[-1]["number"] + 1 if entries else 1,
-        "utc": utc_now(),
-        "monotonic_s": round(time.monotonic(), 3),
-        "user": user(),
-        "operator": operator,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "action": action,
-        "details": details,
-        "previous": entries[-1]["hash"] if entries else FIRST,
-    }
-    line["hash"] = _hash(line)
-    # a line that a power loss cut short stays as it is, and the next starts on its own
-    start = "\n" if text and not text.endswith("\n") else ""
-    with file.open("ab") as handle:
+    with (folder / AUDIT).open("a+b") as handle:
+        _wait_for_others(handle)
+        handle.seek(0)
+        text = handle.read().decode("utf-8", errors="replace")
+        entries = [entry for _, entry in _entries(text) if entry is not None]
+        line = {
+            "number": entries[-1]["number"] + 1 if entries else 1,
+            "utc": utc_now(),
+            "monotonic_s": round(time.monotonic(), 3),
+            "user": user(),
+            "operator": operator,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "action": action,
+            "details": details,
+            "previous": entries[-1]["hash"] if entries else FIRST,
+        }
+        line["hash"] = _hash(line)
+        # a line that a power loss cut short stays as it is, and the next starts on its own
+        start = "\n" if text and not text.endswith("\n") else ""
         handle.write((start + json.dumps(line, sort_keys=True, default=str) + "\n").encode())
         handle.flush()
         os.fsync(handle.fileno())
@@ -96,6 +99,16 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return ""
+
+
+def _wait_for_others(handle: BinaryIO) -> None:
+    """Hold the trail until the file is closed: two plates of a folder may be worked on at once."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    with suppress(OSError):  # a disk without locks
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _unknown_runs(folder: Path) -> Iterator[tuple[Path, str]]:

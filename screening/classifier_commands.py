@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from plates.errors import SettingsError
-from plates.lease import leased
 from screening.options import PlatePath, Scheduler, Workers, command_line, workers_from
+from screening.writing import writing
 
 Annotations = Annotated[Path, typer.Argument(help="CSV: plate, well, field, timepoint, y_um, x_um, state.")]
 ClassifierFolder = Annotated[Path, typer.Argument(help="The classifier's folder.")]
@@ -74,7 +74,7 @@ def annotate(
         per_state=per_state,
     )
     with (
-        leased(out or plate.with_name(f"{plate.stem}.annotations.csv"), command=command_line()),
+        writing(out or plate.with_name(f"{plate.stem}.annotations.csv"), command=command_line()),
         Bars() as bars,
         cluster(workers=workers_from(workers), scheduler=scheduler) as client,
     ):
@@ -138,7 +138,7 @@ def train(
     )
     for warning in warnings:
         typer.echo(warning)
-    with leased(out, command=command_line()), Bars() as bars:
+    with writing(out, command=command_line()), Bars() as bars:
         if folds:
             scores = train_folds(table, out=out, recipe=checked, by=unit, states=names, device=device, progress=bars)
         else:
@@ -179,7 +179,7 @@ def evaluate(
     from screening.evaluate import PAGE, evaluate_classifier, summary
     from screening.terminal import Bars
 
-    with Bars() as bars:
+    with writing(out, command=command_line()), Bars() as bars:
         record = evaluate_classifier(
             classifier,
             annotations,
@@ -233,7 +233,7 @@ def compare(
     table, warnings = prepare(annotations, states=names, by=by, hold_out=listed(hold_out), seed=seed)
     for warning in warnings:
         typer.echo(warning)
-    with leased(out, command=command_line()), Bars() as bars:
+    with writing(out, command=command_line()), Bars() as bars:
         found = compare_on(
             table,
             out=out,
@@ -273,7 +273,7 @@ def adapt(
     from screening.adapt import PAGE, adapt_classifier
     from screening.terminal import Bars
 
-    with leased(out, command=command_line()), Bars() as bars:
+    with writing(out, command=command_line()), Bars() as bars:
         record = adapt_classifier(
             classifier,
             annotations,

@@ -116,10 +116,14 @@ def require_all(checks: Iterable["Check"], *, path: Path) -> None:
 
 def export(path: Path, out: Path) -> "Exported":
     """Write the classifier of a folder as ONNX (see `models.export.export_onnx`), on the CPU."""
+    from models.checksums import CHECKSUMS, add_checksums
     from models.classifier import load_classifier
     from models.export import export_onnx
 
-    return export_onnx(load_classifier(path, device="cpu"), out)
+    exported = export_onnx(load_classifier(path, device="cpu"), out)
+    if (out.parent / CHECKSUMS).is_file():  # written into a classifier's own folder
+        add_checksums(out.parent, out.name)
+    return exported
 
 
 def _accuracy(card: dict[str, Any]) -> str:

@@ -2,15 +2,15 @@
 
 import signal
 import sys
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from plates.errors import SettingsError, TomoscreenError, UnfinishedError
 from plates.files import location
-from plates.lease import leased
 from plates.stopping import SIGNALS, Wish, stoppable
 from screening.classifier_commands import adapt, annotate, compare, evaluate, models_app, train
 from screening.integrity_commands import diff, repair, status, verify
@@ -25,6 +25,7 @@ from screening.options import (
     plate_on_disk,
     workers_from,
 )
+from screening.writing import writing
 
 if TYPE_CHECKING:
     from screening.settings import Settings
@@ -242,6 +243,7 @@ def ingest(
     from plates.ingest.convert import ingest as convert
     from plates.layout import read_plate_map
     from screening.cluster import cluster
+    from screening.run_record import recorded_command
     from screening.terminal import Bars, print_conversion, print_preview
 
     plate_map = read_plate_map(layout, dose_unit=dose_unit, sheet=sheet, metadata=compounds)
@@ -258,9 +260,14 @@ def ingest(
     if dry_run:
         print_preview(acquisitions, out=out, plate_map=plate_map, reading=reading, workers=count)
         return
+    told = {"acquisitions": str(acquisitions), "dose_unit": dose_unit, "channel": channel, "stitch": stitch}
+    told |= {"fluorescence": fluorescence, "in_place": in_place}
+    settings = {"ingest": {out.stem: told}}
+    record = recorded_command(out, command=command_line(), settings=settings, layout=layout)
     try:
         with (
-            leased(out, command=command_line(), steal=steal),
+            writing(out, command=command_line(), steal=steal),
+            ExitStack() as recording,
             Bars() as bars,
             cluster(workers=count, scheduler=scheduler) as client,
         ):
@@ -271,6 +278,8 @@ def ingest(
                 reading=reading,
                 client=client,
                 progress=lambda done, total, text: bars(done, total, f"converting {out.stem}"),
+                # what is refused leaves no record either
+                before_writing=lambda: recording.enter_context(record),
             )
     except UnfinishedError:
         # what could be converted is told as well
@@ -302,13 +311,19 @@ def classify(
     from screening.classify import classify_plate
     from screening.cluster import cluster
     from screening.options import one_of
+    from screening.run_record import recorded_command
     from screening.settings import ClassifierSettings, ClassifySettings
     from screening.terminal import Bars
     from screening.units import MODES
 
     folder = classifier or ClassifierSettings().folder
+    told: dict[str, dict[str, Any]] = {
+        "classifier": {"path": str(folder), "device": device},
+        "classify": {"stride_px": stride, "vote": vote, "mode": mode, "batch": ClassifySettings().batch},
+    }
     with (
-        leased(plate, command=command_line(), steal=steal),
+        writing(plate, command=command_line(), steal=steal),
+        recorded_command(plate, command=command_line(), settings=told, classifier=folder, device=device),
         Bars() as bars,
         cluster(workers=workers_from(workers), scheduler=scheduler, device=device) as client,
     ):
@@ -382,8 +397,12 @@ def analyse(plate: PlatePath, steal: Steal = False) -> None:
     """
     from plates.results import read_result
     from screening.analyse import analyse_plate
+    from screening.run_record import recorded_command
 
-    with leased(plate, command=command_line(), steal=steal):
+    with (
+        writing(plate, command=command_line(), steal=steal),
+        recorded_command(plate, command=command_line(), analyses=True),
+    ):
         analyse_plate(plate)
     quality = read_result(plate, "quality")
     typer.echo(f"{plate}: analysed, verdict {quality.attrs['verdict']}. Next: tomoscreen report {plate}")
@@ -420,9 +439,11 @@ def report(
     """
     from reports.plate import write_plate_report
     from screening.analyse import require_current
+    from screening.run_record import recorded_command
 
     require_current(plate)
-    page = write_plate_report(plate, out=out or plate.with_suffix(".html"))
+    with recorded_command(plate, command=command_line()):
+        page = write_plate_report(plate, out=out or plate.with_suffix(".html"))
     typer.echo(f"Report: {page}")
 
 
@@ -446,7 +467,7 @@ def run(
     from screening.terminal import Bars, print_outcome
 
     checked = _on(read_settings(settings), scheduler)
-    with leased(*campaign_outputs(checked), command=command_line(), steal=steal), Bars() as bars:
+    with writing(*campaign_outputs(checked), command=command_line(), steal=steal), Bars() as bars:
         outcome = run_campaign(checked, progress=bars)
     print_outcome(outcome)
 
@@ -501,7 +522,7 @@ def watch(
     else:
         settings = read_settings(source)
     expected = None if fields is None or timepoints is None else (fields, timepoints)
-    with leased(*campaign_outputs(settings), command=command_line(), steal=steal), Bars() as bars:
+    with writing(*campaign_outputs(settings), command=command_line(), steal=steal), Bars() as bars:
         watched = watch_campaign(
             _on(settings, scheduler),
             settle_s=settle,
@@ -582,7 +603,7 @@ def demo(
     from screening.demo import run_demo
     from screening.terminal import Bars, print_comparison, print_outcome
 
-    with leased(out, command=command_line()), Bars() as bars:
+    with writing(out, command=command_line()), Bars() as bars:
         outcome, comparison = run_demo(out, seed=seed, workers=workers_from(workers), progress=bars)
     print_comparison(comparison)
     print_outcome(outcome)

@@ -73,6 +73,7 @@ def compare(
     SettingsError
         If an architecture looks at the wrong thing, no patch is held out, or `out` holds another comparison.
     """
+    from models.checksums import write_checksums
     from models.comparison import compare_classifiers
     from models.datasets import by_split
     from models.networks import is_volumetric
@@ -133,6 +134,7 @@ def compare(
     write_comparison_report(comparison, out=out / PAGE)
     for half in HALVES:
         (out / f"{half}.npy").unlink(missing_ok=True)
+    write_checksums(out)
     return comparison
 
 
@@ -244,6 +246,7 @@ def _half(
 def _classifier_entry(classifier: "Classifier") -> dict[str, Any]:
     card = classifier.card
     return {
+        "name": card.name,
         "architecture": card.architecture,
         "weights_sha256": card.weights_sha256,
         "planes": card.planes,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from plates.errors import SettingsError
+from plates.files import write_durable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,8 @@ def evaluate_classifier(
         Table (CSV) as `models.annotations.read_annotations` reads it, with the classifier's states; or
         settings (TOML) of an image set.
     out
-        Folder to make.
+        Folder to make. Beside the record and the page it holds small pictures of the worst errors, `error-<row>.png`:
+        the patch in grey, and again with what spoke for the call.
     split
         Which patches: those of a split, or "all". Splits are those of the table's column `split`. Where it
         has none they are those on the card: "test" is then every well that the classifier was neither
@@ -69,11 +71,12 @@ def evaluate_classifier(
     ClassifierError
         If the classifier cannot be loaded.
     """
+    from models.checksums import write_checksums
     from models.classifier import load_classifier
     from models.confounding import check_confounding
     from models.evaluation import refuse_record, write_evaluation
     from models.explanation import error_pictures
-    from reports.classifier import MOST_PICTURES, write_classifier_report
+    from reports.classifier import MOST_PICTURES, picture_file, write_classifier_report
 
     refuse_record(out)
     loaded = load_classifier(classifier, device=device)
@@ -89,10 +92,12 @@ def evaluate_classifier(
     record = write_evaluation(
         loaded, patches, out=out, table=table, folder=classifier, text=f"{annotations.name}: {text}", seed=seed
     )
-    # the record is whole now; the page can be drawn again from it
+    # the record is whole now; with the pictures beside it the page can be drawn again without classifier and plates
     worst = [error["row"] for error in record["errors"][:MOST_PICTURES]]
-    pictures = error_pictures(loaded, patches, worst) if worst else {}
-    write_classifier_report(out, out=out / PAGE, pictures=pictures)
+    for row, picture in (error_pictures(loaded, patches, worst) if worst else {}).items():
+        write_durable(out / picture_file(row), picture)
+    write_classifier_report(out, out=out / PAGE)
+    write_checksums(out)
     return record
 
 

@@ -57,7 +57,7 @@ def export(
     MissingInputError
         There are no results, no pyarrow for Parquet, or no browser for SVG and PNG.
     """
-    from reports.exports import figures_of, tables_of, write_figures, write_tables
+    from reports.exports import figures_of, origin, tables_of, write_figures, write_tables
 
     store = results_path(results)
     stored = stored_results(store)
@@ -69,7 +69,9 @@ def export(
     written.append(path)
     if figure_format is not None:
         drawn = figures_of(stored)
-        written += write_figures(drawn, out / f"{stem}_figures", form=figure_format, browser=browser)
+        written += write_figures(
+            drawn, out / f"{stem}_figures", form=figure_format, browser=browser, made=origin(stored)
+        )
     return written
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from plates.lease import leased
 from screening.options import Steal, command_line
+from screening.writing import writing
 
 DAMAGED = 5  # as `plates.errors.StoreError` leaves with
 
@@ -47,7 +47,7 @@ def repair(
     from screening.terminal import Bars
 
     stores = [path] if path.suffix == ".zarr" else sorted(path.glob("*.zarr"))
-    with leased(*stores, command=command_line(), steal=steal), Bars() as bars:
+    with writing(*stores, command=command_line(), steal=steal, operator=operator), Bars() as bars:
         told = take_away(path, dry_run=dry_run, operator=operator, progress=bars)
     for line in told or ["nothing to repair"]:
         typer.echo(line)

@@ -201,7 +201,9 @@ def _write_reports(settings: Settings, outcome: Outcome, *, progress: Progress |
     )
     # it also draws every plate and lists what was left out there
     drawn = [(path, name) for path in outcome.plates.values() for name in ("layout", "fractions", "exclusions")]
-    _write_if_changed(page, outcome.campaign_results, CAMPAIGN_RESULTS, described, write, beside=drawn)
+    # and it links to the dossiers that lie beside it by now
+    linked = sorted(dossier.name for dossier in (out / "dossiers").glob("*.html"))
+    _write_if_changed(page, outcome.campaign_results, CAMPAIGN_RESULTS, described, write, beside=drawn, linked=linked)
     _tell(progress, total, total, "reporting")
 
 
@@ -213,10 +215,11 @@ def _write_if_changed(
     write: Callable[..., Path],
     *,
     beside: Sequence[tuple[Path, str]] = (),
+    linked: Sequence[str] = (),
 ) -> None:
-    """Write a page unless it is there and was made from these results, settings and version."""
+    """Write a page unless it is there and was made from these results, settings, linked pages and version."""
     contents = [content(read_result(path, name)) for path, name in (*((results, name) for name in shown), *beside)]
-    fingerprint = digest([provenance("report", ""), contents, described]).encode()
+    fingerprint = digest([provenance("report", ""), contents, described, linked]).encode()
     marker = progress_folder(results) / f"{page.name}.done"
     if page.exists() and marker.exists() and marker.read_bytes() == fingerprint:
         return

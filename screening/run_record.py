@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,18 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from plates.errors import MissingInputError, StoreError, TomoscreenError
-from plates.ingest.units import progress_folder
+from plates.files import is_remote
 from plates.integrity import read_sealed, write_sealed
-from plates.results import checksums, has_result, read_result, results_path
 from screening.audit import note, user, utc_now
 from screening.fingerprints import digest
-from screening.settings import Settings
+from screening.run_state import found_in, outputs_of, sizes_of
+from screening.settings import AnalysisSettings, Settings
 
 RUNS = "runs"
 SCHEMA = 1
-STATES = ("pending", "done", "failed", "missing")
-STATED = (".html", ".csv", ".json", ".toml", ".svg", ".png", ".parquet", ".xlsx")
-"""Kinds of plain files that count as outputs of a run."""
 
 
 @contextmanager
@@ -44,11 +41,104 @@ def recorded(settings: Settings, *, command: str = "run", operator: str = "") ->
 
     An error of the run passes through; its words and exit code stand in the record.
     """
-    out = settings.campaign.out
-    before = last_run(out, ended=True)
-    earlier = read_run(before) if before is not None else {}
+    described = settings.model_dump(mode="json")
+    about = {
+        "campaign": settings.campaign.name,
+        "settings": described,
+        "plate_maps": {plate.name: _file(plate.layout) for plate in settings.plates},
+        "exclusions": _exclusions(settings.analysis.exclusions),
+        "classifier": _classifier(settings.classifier.folder),
+        "seeds": {"analysis": settings.analysis.seed},
+    }
+    out, names = settings.campaign.out, [plate.name for plate in settings.plates]
+    written = [*names, settings.campaign.name]
+    device = settings.classifier.device
+    with _kept(out, about, plates=names, written=written, device=device, command=command, operator=operator) as run:
+        yield run
+
+
+@contextmanager
+def recorded_command(
+    plate: Path,
+    *,
+    command: str,
+    operator: str = "",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    layout: Path | None = None,
+    classifier: Path | None = None,
+    analyses: bool = False,
+    device: str = "",
+) -> Iterator[dict[str, Any]]:
+    """Keep a record of a command on one plate, as `recorded` does of a run of a campaign.
+
+    The record tells the state of the plate's folder: what the command does not touch stands as in the record before.
+    There is neither record nor trail in an object store, nor where the plate is not there for the command to read.
+
+    Parameters
+    ----------
+    plate
+        The plate's store; the record lies beside it.
+    command
+        As it was typed.
+    settings
+        What the command does by its options, in the sections of a campaign's settings; one that is given stands in
+        place of that of the record before.
+    layout, classifier
+        The plate map and the folder of the classifier that the command reads.
+    analyses
+        Whether the command analyses the plate: with the default settings, and leaving nothing out.
+    device
+        What the network is asked to run on; empty where none runs.
+
+    Yields
+    ------
+    dict
+        The record, as of `recorded`; an empty one where none is kept.
+    """
+    if is_remote(plate) or not (plate.exists() or layout):
+        yield {}
+        return
+    out, name = plate.absolute().parent, plate.name.removesuffix(".zarr")
+    earlier = _earlier(out)
+    own = {"campaign": {"name": name, "out": str(out)}}
+    about = {
+        "campaign": earlier.get("campaign", name),
+        "settings": {**own, **earlier.get("settings", {}), **(settings or {})},
+        "plate_maps": {**earlier.get("plate_maps", {}), **({name: _file(layout.absolute())} if layout else {})},
+        "exclusions": earlier.get("exclusions", _exclusions(None)),
+        "classifier": _classifier(classifier.absolute()) if classifier else earlier.get("classifier", {}),
+        "seeds": earlier.get("seeds", {}),
+    }
+    if analyses:
+        defaults = AnalysisSettings()
+        about["settings"] = {**about["settings"], "analysis": defaults.model_dump(mode="json")}
+        about |= {"exclusions": _exclusions(defaults.exclusions), "seeds": {"analysis": defaults.seed}}
+    with _kept(
+        out, about, plates=[name], written=[name], others=earlier, device=device, command=command, operator=operator
+    ) as run:
+        yield run
+
+
+@contextmanager
+def _kept(
+    out: Path,
+    about: Mapping[str, Any],
+    *,
+    plates: Sequence[str],
+    written: Sequence[str],
+    others: Mapping[str, Any] | None = None,
+    device: str,
+    command: str,
+    operator: str,
+) -> Iterator[dict[str, Any]]:
+    """A record from its start to its end, with its lines in the trail.
+
+    `plates` are those of which inputs and units are told; `written` names the stores whose results may be replaced;
+    of `others`, an earlier record, the inputs and units of other plates stand.
+    """
+    earlier = _earlier(out)
     began = time.monotonic()
-    run = _started(settings, command=command, operator=operator)
+    run = {**_started(command=command, operator=operator), **about, "settings_sha256": digest(about["settings"])}
     file = out / RUNS / f"{run['run']}.json"
     write_sealed(file, run)
     note(out, "run started", operator=operator, run=run["run"], command=command)
@@ -61,8 +151,15 @@ def recorded(settings: Settings, *, command: str = "run", operator: str = "") ->
         raise
     finally:
         run |= {"state": "ended", "ended": utc_now(), "seconds": round(time.monotonic() - began, 3)}
-        run |= {"exit_code": code, "error": error, **_found(settings), "device": _device(settings)}
-        replaced = [name for name, value in earlier.get("results", {}).items() if run["results"].get(name) != value]
+        run |= {"exit_code": code, "error": error, "outputs": outputs_of(out, earlier.get("outputs", []))}
+        run |= found_in(out, run["plate_maps"], plates=plates, others=others or {})
+        run["device"] = _device(device) if device or not others else others.get("device", {})
+        stores = {f"{name}.results.zarr" for name in written}
+        replaced = [
+            name
+            for name, value in earlier.get("results", {}).items()
+            if name.split("/")[0] in stores and run["results"].get(name) != value
+        ]
         if replaced:
             note(out, "results replaced", operator=operator, run=run["run"], results=sorted(replaced))
         write_sealed(file, run)
@@ -124,15 +221,20 @@ def for_crate(run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _started(settings: Settings, *, command: str, operator: str) -> dict[str, Any]:
-    described = settings.model_dump(mode="json")
+def _earlier(out: Path) -> dict[str, Any]:
+    """The record of the last run that ended; empty where there is none."""
+    before = last_run(out, ended=True)
+    return read_run(before) if before is not None else {}
+
+
+def _started(*, command: str, operator: str) -> dict[str, Any]:
     packages = _packages()
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    # to the microsecond, for short commands follow each other within a second and are sorted by it
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     return {
         "schema": SCHEMA,
         "run": f"{stamp}-{secrets.token_hex(3)}",
         "state": "started",
-        "campaign": settings.campaign.name,
         "command": command,
         "started": utc_now(),
         "monotonic_s": round(time.monotonic(), 3),
@@ -140,83 +242,12 @@ def _started(settings: Settings, *, command: str, operator: str) -> dict[str, An
         "operator": operator,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "settings": described,
-        "settings_sha256": digest(described),
-        "plate_maps": {plate.name: _file(plate.layout) for plate in settings.plates},
-        "exclusions": _exclusions(settings.analysis.exclusions),
-        "classifier": _classifier(settings.classifier.folder),
         "code": {"version": version("tomoscreen"), "git": _git()},
         "packages": packages,
         "packages_sha256": digest(packages),
         "platform": {"system": platform.platform(), "python": sys.version.split()[0], "cores": os.cpu_count()},
-        "seeds": {"analysis": settings.analysis.seed},
         "warnings": [],
     }
-
-
-def _found(settings: Settings) -> dict[str, Any]:
-    """What can only be told at the end: inputs with their hashes, units by state, outputs with theirs."""
-    out = settings.campaign.out
-    inputs: list[dict[str, Any]] = []
-    units: dict[str, dict[str, Any]] = {}
-    results: dict[str, str] = {}
-    for plate in settings.plates:
-        path = out / f"{plate.name}.zarr"
-        inputs += _sources(path, plate.name)
-        inputs.append({**_file(plate.layout), "name": plate.layout.name, "kind": f"plate map of {plate.name}"})
-        units[plate.name] = _units(path)
-        results |= _results(path)
-    results |= _results(out / f"{settings.campaign.name}.results.zarr")
-    files = [file for file in sorted(out.iterdir()) if file.is_file() and file.suffix in STATED]
-    outputs = [{"path": file.name, **_sizes(file)} for file in files if file.name != "ro-crate-metadata.json"]
-    stores = [store.name for store in sorted(out.glob("*.zarr"))]
-    return {"inputs": inputs, "units": units, "results": results, "outputs": outputs, "stores": stores}
-
-
-def _sources(path: Path, plate: str) -> Iterator[dict[str, Any]]:
-    for record in sorted(progress_folder(path).glob("*/*.source.json")):
-        try:
-            taken = read_sealed(record)
-        except (OSError, StoreError):
-            continue
-        yield {
-            "name": taken.get("name", ""), "path": taken.get("path", ""), "bytes": taken.get("size", 0),
-            "modified_ns": taken.get("modified", 0), "sha256": taken.get("sha256", ""), "kind": "acquisition",
-            "plate": plate, "well": record.parent.name,
-        }  # fmt: skip
-
-
-def _units(path: Path) -> dict[str, Any]:
-    """Frames converted and classified, by their state, and why some failed."""
-    told: dict[str, Any] = {}
-    for name in ("fields", "probabilities"):
-        if has_result(path, name):
-            try:
-                status = read_result(path, name)["status"].to_numpy()
-            except StoreError:
-                continue
-            counts = {state: int((status == number).sum()) for number, state in enumerate(STATES)}
-            told["converted" if name == "fields" else "classified"] = counts
-    failed = {}
-    for file in sorted(progress_folder(path).glob("*/*.failed.json")):
-        try:
-            failed[f"{file.parent.name} {file.name.split('.')[0]}"] = read_sealed(file).get("problem", "")
-        except (OSError, StoreError):
-            continue
-    return {**told, "failed": failed}
-
-
-def _results(path: Path) -> dict[str, str]:
-    """Result -> digest of the list of its files' checksums."""
-    store = results_path(path)
-    found = {}
-    for part in sorted(store.iterdir()) if store.is_dir() else []:
-        if has_result(store, part.name):
-            try:
-                found[f"{store.name}/{part.name}"] = digest(checksums(store, part.name))
-            except StoreError:
-                found[f"{store.name}/{part.name}"] = "damaged"
-    return found
 
 
 def _note_exclusions(out: Path, earlier: Mapping[str, Any], run: Mapping[str, Any], *, operator: str) -> None:
@@ -243,15 +274,15 @@ def _classifier(folder: Path) -> dict[str, Any]:
     from models.shelf import read_values
 
     card = read_values(folder)
-    files = {file.name: _sizes(file)["sha256"] for file in sorted(folder.iterdir()) if file.is_file()}
+    files = {file.name: sizes_of(file)["sha256"] for file in sorted(folder.iterdir()) if file.is_file()}
     wanted = ("name", "architecture", "weights_sha256", "trained_on", "fingerprint", "calibration")
     return {"path": str(folder), **{key: card.get(key, "") for key in wanted}, "files": files}
 
 
-def _device(settings: Settings) -> dict[str, Any]:
+def _device(asked: str) -> dict[str, Any]:
     """What the network ran on, with the switches that change numbers; little where torch was not loaded."""
     told: dict[str, Any] = {
-        "asked": settings.classifier.device,
+        "asked": asked,
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS", ""),
     }
     torch = sys.modules.get("torch")
@@ -301,9 +332,4 @@ def _told(raised: BaseException) -> tuple[int, str]:
 
 
 def _file(file: Path) -> dict[str, Any]:
-    return {"path": str(file), **_sizes(file), "modified_ns": file.stat().st_mtime_ns}
-
-
-def _sizes(file: Path) -> dict[str, Any]:
-    with file.open("rb") as handle:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
+    return {"path": str(file), **sizes_of(file), "modified_ns": file.stat().st_mtime_ns}

@@ -111,6 +111,11 @@ class RunSummary:
             f"with {self.workers} worker{'s' if self.workers > 1 else ''} on {', '.join(sorted(self.devices))}"
         )
         told.append(f"  the workers' time: {self._shares()}")
+        if self.timing["held_batch"]:
+            told.append(
+                f"  the device's memory did not hold the batches asked for: some were cut down to "
+                f"{self.timing['held_batch']}"
+            )
         memory = f"  most memory of a worker: {self.peak_bytes / 1e9:.1f} GB"
         if self.timing["peak_device_bytes"]:
             memory += f", of its device: {self.timing['peak_device_bytes'] / 1e9:.1f} GB"

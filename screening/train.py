@@ -89,6 +89,7 @@ def train_classifier(
     start
         Folder of a classifier to go on from.
     """
+    from models.checksums import add_checksums
     from models.classifier import load_classifier
     from models.training import train
     from reports.training import write_training_plot
@@ -106,6 +107,7 @@ def train_classifier(
         progress=_told(progress, recipe, f"training {out.name}"),
     )
     write_training_plot(out / "training.csv", out / PLOT)
+    add_checksums(out, PLOT)
     return classifier
 
 
@@ -131,6 +133,7 @@ def train_folds(
     """
     import json
 
+    from models.checksums import write_checksums
     from models.classifier import load_classifier
     from models.cross_validation import evaluate_folds, predict_fold
     from models.splits import folds
@@ -153,6 +156,7 @@ def train_folds(
         answers.append(predict_fold(name, classifier, patches.of("test")))
     scores = evaluate_folds(answers, states=states, seed=recipe.seed)
     write_durable(out / f"{FOLDS}.json", (json.dumps(scores, indent=1) + "\n").encode())
+    write_checksums(out)
     return scores
 
 

@@ -26,7 +26,7 @@ Progress = Callable[[int, int, str], None]
 
 THREADS = 4  # hide the time that a disk takes to answer; the checksums themselves run at memory speed
 LISTED = 50
-CARD = "card.json"
+CARD, CHECKSUMS = "card.json", "SHA256SUMS"
 
 
 @dataclass
@@ -59,14 +59,15 @@ class Verification:
 
 
 def verify(paths: Iterable[Path], *, inputs: bool = False, progress: Progress | None = None) -> Verification:
-    """Read all bytes of plates, results, classifiers or whole campaign folders, and compare them with what was written.
+    """Read all bytes of plates, results, classifiers or campaign folders, and compare them with what was written.
 
     Nothing is changed, and nothing that a disk can hold raises an error.
 
     Parameters
     ----------
     paths
-        Plates (``P012.zarr``), results (``P012.results.zarr``), classifier folders, or folders that hold such.
+        Plates (``P012.zarr``), results (``P012.results.zarr``), folders of classifiers, evaluations and comparisons, or
+        folders that hold such.
     inputs
         Whether the acquisitions that plates were converted from are hashed again, too.
     progress
@@ -107,7 +108,7 @@ def _guarded(part: Part) -> Checked:
 def _parts_of(path: Path, *, inputs: bool) -> tuple[list[Part], list[Path]]:
     """Parts to check below a path, and the folders of which every file should be known."""
     if (path / CARD).is_file() or (path / "weights.safetensors").is_file():
-        return [partial(_classifier, path)], []
+        return [partial(_listed, path)], []
     if path.name.endswith(".results.zarr"):
         return list(result_parts(path)), [path]
     if path.suffix == ".zarr":
@@ -128,14 +129,15 @@ def _parts_of(path: Path, *, inputs: bool) -> tuple[list[Part], list[Path]]:
             found, owned = _of_plate(store, inputs=inputs)
             parts += found
             roots += owned
-    for card in sorted(path.glob(f"*/{CARD}")):
-        parts.append(partial(_classifier, card.parent))
+    # classifiers, and what was found out about them: evaluations, comparisons, folds
+    listed = {file.parent for name in (CARD, CHECKSUMS) for file in (*path.glob(name), *path.glob(f"*/{name}"))}
+    parts += [partial(_listed, folder) for folder in sorted(listed)]
     if (path / RUNS).is_dir() or (path / AUDIT).exists():
         parts.append(partial(_runs, path, inputs=inputs))
     if not parts:
         raise MissingInputError(
-            f"{path} holds nothing that can be verified. Expected a plate such as P012.zarr, results, a classifier "
-            "folder, or a folder that holds some."
+            f"{path} holds nothing that can be verified. Expected a plate such as P012.zarr, results, the folder of a "
+            "classifier or an evaluation, or a folder that holds some."
         )
     return parts, roots
 
@@ -268,8 +270,8 @@ def _source(plate: Plate, record: Path) -> Checked:
     return checked
 
 
-def _classifier(path: Path) -> Checked:
-    """A classifier folder against its list of checksums, and its weights against its card."""
+def _listed(path: Path) -> Checked:
+    """The folder of a classifier or an evaluation against its list of checksums; without one, weights against card."""
     from models.checksums import altered_files
 
     checked = Checked()

@@ -2,21 +2,25 @@
 
 import re
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from plates.errors import TomoscreenError
 from plates.layout import read_plate_map
 from plates.results import read_result
 from plates.shards import ShardWriter
 from plates.store import open_plate
+from screening import classify, regions
 from screening.analyse import analyse_campaign, analyse_plate
 from screening.classify import classify_plate
 from screening.cluster import cluster
 from screening.pipeline import run
 from screening.settings import AnalysisSettings, read_settings
+from screening.units import Unit
 
 from .small_plate import SmallCampaign
 
@@ -54,6 +58,38 @@ def test_workers_and_batches_change_no_value(campaign: SmallCampaign, finished: 
     for well in ("A01", "B02"):
         one, other = (open_plate(of.store()).volume(well, field=0, timepoint=2) for of in (campaign, finished))
         np.testing.assert_array_equal(one, other)
+
+
+def test_units_in_another_order_and_other_tasks_change_no_bit(
+    campaign: SmallCampaign, finished: SmallCampaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(regions.work_folder(campaign.store()))
+    shutil.rmtree(campaign.out / "P001.results.zarr" / "probabilities")
+    done: list[str] = []
+    tasks = classify._tasks
+
+    def reversed_and_alone(units: Sequence[Unit], workers: int) -> Iterator[list[Unit]]:
+        assert len(list(tasks(units, workers))) < len(units)  # else they share batches
+        for unit in reversed(units):
+            done.append(unit.well)
+            yield [unit]
+
+    monkeypatch.setattr(classify, "_tasks", reversed_and_alone)
+    batch = read_settings(campaign.settings).classify.batch
+    classify_plate(campaign.store(), classifier=campaign.classifier, batch=batch, device="cpu")
+    assert done == ["B02", "B01", "A02", "A01"]
+    assert_same_probabilities(campaign.store(), finished.store())
+
+
+def assert_same_probabilities(one: Path, other: Path) -> None:
+    found, expected = (read_result(store, "probabilities") for store in (one, other))
+    for dataset in (found, expected):
+        dataset.attrs.pop("provenance")
+    xr.testing.assert_identical(found, expected)
+    for well in found["well"].values:
+        for timepoint in found["timepoint"].values.tolist():
+            left, right = (open_plate(store).classes(well, field=0, timepoint=timepoint) for store in (one, other))
+            np.testing.assert_array_equal(left, right)
 
 
 def test_chunks_in_any_order_decode_alike(tmp_path: Path) -> None:

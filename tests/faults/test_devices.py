@@ -15,6 +15,7 @@ from plates.errors import DeviceError, DeviceMemoryError
 from plates.ingest.convert import ingest
 from plates.layout import read_plate_map
 from screening.classify import classify_plate
+from screening.run_record import read_run, recorded_command
 from tests.faults.small_plate import SmallCampaign, write_small_campaign
 from tests.screening.test_cli import called
 
@@ -73,6 +74,31 @@ def test_what_was_computed_on_is_recorded(campaign: SmallCampaign, plate: Path) 
     assert summary.devices == {str(resolve_device("auto"))}
     assert f"on {resolve_device('auto')}" in "\n".join(summary.lines())
     assert summary.as_dict()["devices"] == sorted(summary.devices)
+
+
+def test_a_batch_that_memory_did_not_hold_is_recorded_with_its_size(
+    campaign: SmallCampaign, plate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Engine.__call__
+
+    def holds_one(engine: Engine, windows: torch.Tensor) -> torch.Tensor:
+        if len(windows) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.")
+        return real(engine, windows)
+
+    def classify(batch: int) -> tuple[list[str], dict[str, Any]]:
+        with recorded_command(plate, command="tomoscreen classify P001.zarr", device="cpu"):
+            summary = classify_plate(plate, classifier=campaign.classifier, batch=batch, device="cpu")
+        return summary.lines(), read_run(plate.parent)["units"]["P001"]
+
+    lines, units = classify(batch=2)
+    assert "batches_halved_to" not in units
+    assert units["devices"] == ["cpu"]
+    assert "did not hold" not in "\n".join(lines)
+    monkeypatch.setattr(Engine, "__call__", holds_one)
+    lines, units = classify(batch=4)
+    assert units["batches_halved_to"] == 1
+    assert "  the device's memory did not hold the batches asked for: some were cut down to 1" in lines
 
 
 def failing_from(batch: int, error: Exception) -> Any:

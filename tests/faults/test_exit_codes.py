@@ -89,7 +89,7 @@ def test_4_a_file_that_cannot_be_converted(campaign: SmallCampaign, tmp_path: Pa
     assert file.name in command.said
 
 
-WRITERS = ("ingest", "classify", "analyse", "annotate", "run", "train")
+WRITERS = ("ingest", "classify", "analyse", "annotate", "run", "train", "evaluate")
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -109,6 +109,7 @@ def test_6_an_output_that_another_process_writes(
         "annotate": ("annotate", out),
         "run": ("run", campaign.settings),
         "train": ("train", table, out),
+        "evaluate": ("evaluate", campaign.classifier, table, "--out", out),
     }
     held = out.with_name("P001.annotations.csv") if name == "annotate" else out
     with leased(held, command="tomoscreen watch screen.toml"):

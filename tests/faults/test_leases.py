@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from plates import lease as leases
 from plates.errors import LockedError, StorageError
 from plates.lease import Holder, lease_folder, leased, read_holder
 from plates.mapping import map_units
+from screening.audit import broken_links, read_audit, user
+from screening.writing import writing
 from tests.hosts import ROOT
 
 # Appends to a file like a journal, a line at a time, for a while; leased or not.
@@ -182,6 +185,37 @@ def test_steal_does_not_wait_but_never_takes_from_a_living_process_of_this_machi
         assert "bio-7" in lease.taken_from
         with pytest.raises(LockedError), leased(out, command="third", steal=True):
             raise AssertionError("two writers")
+
+
+def test_whose_place_was_taken_stands_in_the_audit_trail(tmp_path: Path, me: Holder) -> None:
+    campaign = tmp_path / "results"
+    outs = [campaign / "P001.zarr", campaign / "P002.zarr"]
+    for out in outs:
+        put(out, elsewhere(me))
+    with leased(*outs, command="run", steal=True):  # the lease alone says it to the log
+        assert not (campaign / "audit.jsonl").exists()
+    for out in outs:
+        put(out, elsewhere(me))
+    with writing(*outs, command="tomoscreen run screen.toml --steal", steal=True, operator="EM"):
+        (line,) = read_audit(campaign)
+    assert (line["action"], line["operator"], line["user"]) == ("lease stolen", "EM", user())
+    assert datetime.fromisoformat(line["utc"]).tzinfo is not None
+    assert line["details"]["outputs"] == ["P001.zarr", "P002.zarr"]
+    assert f"process {me.pid} on bio-7" in line["details"]["taken_from"]
+    put(outs[0], replace(me, process_started=0.0))  # one of this machine that died
+    with writing(outs[0], command="tomoscreen analyse"):
+        pass
+    assert read_audit(campaign)[-1]["action"] == "lease taken over"
+    assert broken_links(campaign) == []
+    with writing(outs[0], command="tomoscreen analyse"):
+        pass
+    assert len(read_audit(campaign)) == 2  # nobody's place was taken
+
+
+def test_a_folder_without_a_campaign_gets_no_trail(tmp_path: Path, me: Holder) -> None:
+    put(tmp_path / "classifiers" / "HeLa", replace(me, process_started=0.0))
+    with writing(tmp_path / "classifiers" / "HeLa", command="tomoscreen train"):
+        assert not (tmp_path / "classifiers" / "audit.jsonl").exists()
 
 
 def test_a_lease_without_a_name_is_watched_too(tmp_path: Path) -> None:

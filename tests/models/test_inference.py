@@ -22,6 +22,7 @@ from models.inference import cached_classifier, classify_fields
 from models.outliers import fit_outliers
 from models.prediction import predict_features
 from models.resnet import build_resnet
+from models.timing import Timing
 from plates.errors import StoreError
 from plates.patches import foreground_shares, patch_centres, window_grid
 from plates.states import STATES
@@ -196,9 +197,12 @@ def test_when_memory_runs_out_the_batch_is_halved_once_and_said_once(
 
     monkeypatch.setattr(Engine, "__call__", small_memory)
     with caplog.at_level(logging.WARNING):
-        halved = list(classify_fields(classifier, fields, batch=8))
+        timing = Timing()
+        halved = list(classify_fields(classifier, fields, batch=8, timing=timing))
     assert asked[:3] == [8, 4, 2]
     assert set(asked[3:]) == {2}
+    assert timing.held_batch == 2
+    assert (timing + Timing(held_batch=4)).held_batch == (Timing() + timing).held_batch == 2
     assert len(caplog.records) == 1
     assert "does not hold a batch of 8 patches" in caplog.text
     for one, other in zip(plain, halved, strict=True):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.checksums import write_checksums
 from models.classifier import Card, build_classifier, save_classifier
 from models.verification import Check, verify_classifier
 
@@ -17,11 +18,12 @@ RECORD = "epoch,train_loss,validation_loss,accuracy\n0,1.2,0.8,0.7\n1,0.9,0.6,0.
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("classifiers") / "small"
+    record = path.with_name("record.csv")
+    record.write_text(RECORD)
     card = Card(name="small", architecture="resnet18", patch_px=64, trained_on="simulated cells", fingerprint="ab" * 32)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_classifier(build_classifier(card), path)
-    (path / "training.csv").write_text(RECORD)
+        save_classifier(build_classifier(card), path, record=record)
     return path
 
 
@@ -31,8 +33,10 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 
 
 def alter(folder: Path, **changes: Any) -> None:
+    """Change a card on purpose, its list of checksums with it: each question must find what is its own."""
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps(card | changes))
+    write_checksums(folder)
 
 
 def bad(folder: Path) -> dict[str, str]:
@@ -51,8 +55,17 @@ def test_an_altered_bit_of_the_weights_is_found(folder: Path) -> None:
     content[-1] ^= 1
     (folder / "weights.safetensors").write_bytes(content)
     found = bad(folder)
-    assert set(found) == {"weights", "test input"}
+    assert set(found) == {"files", "weights", "test input"}
     assert "altered or not copied whole" in found["weights"]
+
+
+def test_a_flipped_bit_of_any_file_is_found_by_the_list_of_checksums_alone(folder: Path) -> None:
+    content = bytearray((folder / "training.csv").read_bytes())
+    content[-4] ^= 1  # an accuracy of 0.8 becomes 0.9
+    (folder / "training.csv").write_bytes(content)
+    assert bad(folder)["files"].startswith("training.csv is not what SHA256SUMS lists")
+    (folder / "SHA256SUMS").unlink()
+    assert bad(folder) == {}
 
 
 def test_an_altered_transform_is_found_by_the_test_input_alone(folder: Path) -> None:

@@ -18,6 +18,8 @@ from plates.states import STATES
 from screening.classifier_commands import kind_of, scored
 from screening.classifiers import NARROW, card_lines, line_of, list_shelf, shelf_table
 from screening.train import check_means, claim, prepare
+from screening.verify import verify
+from tests.faults.harm import flip_bit
 from tests.plates.annotation.stained_plates import stained_plate
 from tests.screening.test_cli import called
 from tests.screening.test_train import PX, RECIPE, make_plate
@@ -155,6 +157,11 @@ def test_compare_answers_first_and_refuses_the_wrong_network(
     assert f"{100 * record['difference']['value']:+.1f} points" in out.splitlines()[0]
     assert "P1, P2 were trained on too" in out
     assert f"Page: {tmp_path / 'both' / 'comparison.html'}" in out
+    assert tomoscreen("verify", tmp_path / "both")[0] == 0
+    for file in ("comparison.csv", "two/training.csv", "three/card.json"):
+        flip_bit(tmp_path / "both" / file, byte=30)
+        assert [found.file.name for found in verify([tmp_path / "both"]).bad][:1] == [Path(file).name]
+        flip_bit(tmp_path / "both" / file, byte=30)
     wrong = tomoscreen("compare", folder / "annotations.csv", tmp_path / "wrong", "--two", "small3d")
     refused(wrong, 2, "small3d does not look at projections")
     assert not (tmp_path / "wrong").exists()
@@ -178,6 +185,32 @@ def test_adapt_tells_before_and_after_and_warns_of_wells_that_are_known(
     assert f"Page: {out / 'adaptation.html'}" in said
     refused(tomoscreen(*words[:3], tmp_path / "x", "--budget", "ten"), 2, "--budget got 'ten'")
     assert not (tmp_path / "x").exists()
+
+
+def test_every_file_that_train_evaluate_and_adapt_leave_is_vouched_for(
+    tomoscreen: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.adaptation.fine_tune", lambda start, *_, **__: copy.deepcopy(start.network))
+    table, net, judged, adapted = folder / "annotations.csv", *(tmp_path / name for name in ("net", "judged", "new"))
+    for words in (
+        ("train", table, net, "--recipe", folder / "recipe.toml"),
+        ("evaluate", net, table, "--out", judged),
+        ("adapt", net, table, adapted, "--budget", "5", "--norm", "keep"),
+    ):
+        assert tomoscreen(*words)[0] == 0
+    assert {file.name for file in adapted.iterdir()} >= {"adaptation.json", "adaptation.html", "SHA256SUMS"}
+    for one in (net, adapted):  # no false alarm
+        assert tomoscreen("models", "verify", one)[0] == 0
+    assert tomoscreen("verify", tmp_path)[0] == 0
+    for file in [file for one in (net, judged, adapted) for file in sorted(one.iterdir())]:
+        flip_bit(file, byte=file.stat().st_size // 2, bit=1)
+        found = [one.file for one in verify([file.parent]).bad]
+        assert file in found or (found and file.name == "SHA256SUMS")
+        flip_bit(file, byte=file.stat().st_size // 2, bit=1)
+    assert verify([tmp_path]).bad == []
+    (net / "SHA256SUMS").unlink()  # without the list
+    flip_bit(net / "training.csv", byte=40)
+    assert verify([net]).bad == []
 
 
 def test_models_are_listed_shown_verified_and_exported(tomoscreen: Command, tmp_path: Path) -> None:
