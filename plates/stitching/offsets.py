@@ -203,7 +203,7 @@ def reconcile(stage: Array, pairs: Sequence[PairOffset]) -> Array:
             place = least_squares(
                 lambda unknown, target=target: matrix @ unknown - target,
                 place,
-                jac=lambda _: matrix,
+                jac=lambda _: matrix.copy(),  # scipy before 1.16 scales in place what it is given
                 loss=loss,
                 f_scale=0.5,
                 x_scale=1.0,

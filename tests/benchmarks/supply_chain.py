@@ -4,9 +4,6 @@ Nothing is asked of any server. `docs/licences.md` is the table of licences, `do
 
     python -m tests.benchmarks.supply_chain licences > docs/licences.md
     python -m tests.benchmarks.supply_chain sbom > tomoscreen.cdx.json
-    python -m tests.benchmarks.supply_chain hashes REPORT > constraints-hashes.txt
-
-REPORT is what `pip install --dry-run --ignore-installed --report REPORT -c constraints.txt .` writes.
 """
 
 from __future__ import annotations
@@ -75,8 +72,6 @@ def main() -> None:
         print(licence_table(runtime_distributions()), end="")
     elif wanted == "sbom":
         print(json.dumps(bill_of_materials(runtime_distributions()), indent=1))
-    elif wanted == "hashes" and len(sys.argv) == 3:
-        print(hashed_constraints(json.loads(Path(sys.argv[2]).read_text())), end="")
     else:
         sys.exit(__doc__)
 
@@ -206,17 +201,6 @@ def pinned() -> dict[str, str]:
     lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
     pairs = (line.split(";")[0].split("==") for line in lines if "==" in line)
     return {canonicalize_name(name.strip()): version.strip() for name, version in pairs}
-
-
-def hashed_constraints(report: Mapping[str, Any]) -> str:
-    """Lines for `pip install --require-hashes` out of pip's report: of the machine's own kind of files only."""
-    lines = []
-    for item in report["install"]:
-        name, version = item["metadata"]["name"], item["metadata"]["version"]
-        digest = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
-        if digest:
-            lines.append(f"{canonicalize_name(name)}=={version} --hash=sha256:{digest}")
-    return "\n".join(sorted(lines)) + "\n"
 
 
 def _project() -> dict[str, Any]:
