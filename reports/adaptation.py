@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import study_figures, words
-from .classifier_record import confusion_rows
+from .classifier_record import card_rows, confusion_rows, read_card
 from .classifier_words import count, score
 from .page import Page
 from .state_looks import state_looks
@@ -28,12 +28,13 @@ def write_adaptation_report(adaptation: Mapping[str, Any], *, out: Path) -> Path
         - `curve`: a list of {`patches` (annotated ones adapted to), `wells`, `accuracy`, `old_accuracy`}, may be
           empty; the last is `after`;
         - `old_line`: {`before`, `after`} scores on the line trained on first, or None;
+        - `from`: `name` and `weights_sha256` of the classifier that was adapted, may be absent;
         - `text`: {`classifier`, `new_line`, `old_line`, `data`, `method`} in words, each may be absent.
 
         Scores are {`accuracy`, `confusion` (true, called), `recall` {state: score}}; a score is {`value`, `low`,
         `high`} with the ends of its 95 % interval.
     out
-        The page to write.
+        The page to write. In a classifier's folder it shows the card that lies there, which is the adapted one's.
     """
     states = [str(state) for state in adaptation["states"]]
     page = Page(out)
@@ -47,6 +48,8 @@ def write_adaptation_report(adaptation: Mapping[str, Any], *, out: Path) -> Path
         doubts=adaptation_doubts(adaptation),
         text={key: str((adaptation.get("text") or {}).get(key) or "") for key in TEXTS},
         looks=state_looks(states),
+        start=adaptation.get("from") or {},
+        card=card_rows(read_card(out.parent)),
         lines=lines,
         curve=[
             {

@@ -21,7 +21,7 @@ from plates.annotation.rule import UNDECIDED
 from plates.counts import COUNTS_PER_INDEX
 from plates.errors import StoreError
 from plates.patches import PATCH_PX, UM_PER_PX
-from plates.results import read_result
+from plates.results import read_result, result_attributes
 from plates.states import COLOURS, STATES
 from plates.store import Plate
 
@@ -101,10 +101,12 @@ def write_annotation_page(
     if np.isfinite(markers.cells[list(GATED)]).all(axis=1).any():
         figure = marker_scatter(groups, gates, seed=seed)
         scatter = page.figure(figure, label="Annexin V against PI of every cell, by what is in its well")
+    layout = result_attributes(plate.path, "layout")
     alerts = [Alert("warning", text, "gates") for text in (*warnings, *markers.notes)]
     return page.write(
         "annotation.html",
         plate=plate.name,
+        layout={key: str(layout.get(key, "")) for key in ("source", "sha256")},
         alerts=alerts,
         csv=None if csv is None else Markup('<a href="{}">{}</a>').format(relative_link(csv, start=out), csv.name),
         states=(*STATES, UNDECIDED),
@@ -153,7 +155,7 @@ def gate_histogram(groups: Mapping[str, tuple[str, pd.DataFrame]], marker: str, 
             )  # fmt: skip
     for gate in dict.fromkeys([*gates.at.values()] or ([gates.plate] if gates.plate else [])):
         _add_gate(figure, gate.low, gate.high, across="x")
-    title = f"{SPELLED[marker]} (camera units above the background)"
+    title = f"{SPELLED[marker]} (camera units)"
     figure.update_layout(
         template=TEMPLATE, height=400, margin={"t": 60},
         xaxis={"type": "log", "dtick": 1, "title": {"text": title}},
@@ -183,8 +185,8 @@ def marker_scatter(
             _add_gate(figure, gate.low, gate.high, across=across)
     figure.update_layout(
         template=TEMPLATE, height=400, showlegend=False,
-        xaxis={"type": "log", "dtick": 1, "title": {"text": "annexin V (camera units above the background)"}},
-        yaxis={"type": "log", "dtick": 1, "title": {"text": "PI (camera units above the background)"},
+        xaxis={"type": "log", "dtick": 1, "title": {"text": "annexin V (camera units)"}},
+        yaxis={"type": "log", "dtick": 1, "title": {"text": "PI (camera units)"},
                "gridcolor": GRID},
     )  # fmt: skip
     return figure
@@ -279,7 +281,7 @@ class _Pictures:
         picture = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
         size = (canvas.shape[1], canvas.shape[0])
         return (
-            Markup('<svg class="plate" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(*size, label)
+            Markup('<svg class="plate sheet" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(*size, label)
             + Markup('<image href="{}" width="{}" height="{}"/>').format(picture, *size)
             + Markup("").join(texts)
             + Markup("</svg>")

@@ -16,6 +16,7 @@ from plates.results import has_result, read_result
 from . import campaign_figures, figures, plate_agreement_figures, tables, words
 from .alerts import Alert, by_weight, classifier_alerts
 from .campaign_plates import changed_settings, differences, plates_of, store_of
+from .dossier_links import dossier_command, dossier_links
 from .methods import methods_text, references
 from .page import Page, relative_link
 from .plate_maps import colour_scale
@@ -78,12 +79,15 @@ def write_campaign_report(
     count = ranking.sizes["compound"]
     drawn = min(CURVES, count) if count <= MOST_CURVES else 0
     columns = ranking_columns(ranking, fits, kinetics=results.get("kinetics"), pathways=results.get("pathways"))
-    page.data("ranking-sheet", sheet(columns, anchor="ranking", drawn=drawn))
+    name = campaign_results.name.removesuffix(".results.zarr")
+    compound_names = [str(compound) for compound in ranking["compound"].values]
+    dossiers = dossier_links(compound_names, campaign=name, out=out)
+    page.data("ranking-sheet", sheet(columns, anchor="ranking", drawn=drawn) | {"dossiers": dossiers})
     own = plates_of(plates, campaign_results)
     listed = _plate_rows(plates, own, plate_reports, out)
     return page.write(
         "campaign.html",
-        name=campaign_results.name.removesuffix(".results.zarr"),
+        name=name,
         analysed=analysed,
         settings=settings,
         counts=_counts(listed, own, ranking),
@@ -91,6 +95,8 @@ def write_campaign_report(
         columns=columns,
         shown=[column for column in columns if column.shown],
         rows=range(min(count, SERVER_ROWS)),
+        dossiers=dossiers,
+        dossier_command=_dossier_command(campaign_results, compound_names, dossiers),
         compounds=count,
         drawn=drawn,
         file=f"{out.stem}.shown.csv",
@@ -149,6 +155,12 @@ def result_table(result: xr.Dataset, dims: tuple[str, ...]) -> pd.DataFrame:
     return table[[*(dim for dim in dims if dim in table.columns), *names]]
 
 
+def _dossier_command(store: Path, compounds: Sequence[str], dossiers: Mapping[int, str]) -> str:
+    """How to make the dossier of the first compound that has none; empty where all have one."""
+    without = next((name for place, name in enumerate(compounds) if place not in dossiers), "")
+    return dossier_command(store, without) if without else ""
+
+
 def _counts(
     listed: Sequence[Mapping[str, Any]], own: Sequence[Mapping[str, Any]], ranking: xr.Dataset
 ) -> dict[str, Any]:
@@ -186,6 +198,7 @@ def _maps(page: Page, results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
         "points": min(ranking.sizes["compound"], campaign_figures.MOST_POINTS),
         "rows": min(ranking.sizes["compound"], campaign_figures.MOST_ROWS),
         "forest_rows": min(ranking.sizes["compound"], figures.LONGEST_FOREST),
+        "named": campaign_figures.NAMED_ROWS,
         "kinetics": "",
         "scale": colour_scale()[::4],
     }
@@ -224,9 +237,15 @@ def _agreement(page: Page, results: Mapping[str, xr.Dataset]) -> dict[str, Any] 
     if between:
         square = plate_agreement_figures.plate_correlation(stored)
         told = "Lin's concordance of every two plates: 1 where both give the same death for every compound and dose."
+        most = plate_agreement_figures.MOST_PLATES
+        count = len({str(row[side]) for row in between for side in ("first", "second")})
+        if count > most:
+            told += f" Drawn are the first {most} of {count} plates; the file has every pair."
         if len(between) > 1:
             drawn.append((page.figure(square, label="Concordance of every two plates"), told))
         limits = "Bias of every two plates and the range that holds 95 % of their differences (Bland and Altman)."
+        if len(between) > most:
+            limits += f" Drawn are the {most} of {len(between)} pairs that differ most; the file has every pair."
         drawn.append((page.figure(plate_agreement_figures.limits_of_agreement(stored), label=limits), limits))
         widest = max(between, key=lambda row: float(np.nan_to_num(row["sd"], nan=-1)))
         first, second = str(widest["first"]), str(widest["second"])

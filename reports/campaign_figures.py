@@ -26,6 +26,8 @@ NAMED_ROWS = 60
 def potency_and_share(ranking: xr.Dataset, *, dose_min: float, dose_max: float, height: int = 420) -> go.Figure:
     """EC50 against the share of the dominant pathway; compounds without EC50 stand open beside the tested doses.
 
+    Up to 60 compounds have their intervals.
+
     Parameters
     ----------
     ranking
@@ -48,12 +50,19 @@ def potency_and_share(ranking: xr.Dataset, *, dose_min: float, dose_max: float, 
                 continue
             symbol = SYMBOLS[name] + ("" if filled else "-open")
             label = f"{LETTERS[name]} {name}" + ("" if filled else ", no EC50")
-            _points(figure, x[rows], shown["dominant_share"].values[rows], rows, shown, label, COLOURS[name], symbol)
+            share = shown["dominant_share"].values
+            _points(figure, x[rows], share[rows], rows, shown, label, COLOURS[name], symbol)
+            if len(x) <= NAMED_ROWS:
+                lower, upper = (shown[f"dominant_share_{end}"].values[rows].astype(float) for end in ("low", "high"))
+                figure.data[-1].update(error_y=interval_bars(share[rows], lower, upper, COLOURS[name]))
+                if filled:
+                    lower, upper = (shown[f"ec50_{end}"].values[rows].astype(float) for end in ("low", "high"))
+                    figure.data[-1].update(error_x=interval_bars(x[rows], lower, upper, COLOURS[name]))
     figure.update_layout(
         template=TEMPLATE,
         height=height,
         meta={"pick": True},
-        xaxis={"type": "log", "title": {"text": "EC50 of death (µM); open: outside the tested doses"}, "dtick": 1,
+        xaxis={"type": "log", "title": {"text": "EC50 of death (µM)"}, "dtick": 1,
                "showgrid": True, "gridcolor": GRID},
         yaxis={**PERCENT_AXIS, "range": [0.3, 1.04], "title": {"text": "share of the dominant pathway"}},
     )  # fmt: skip

@@ -39,7 +39,8 @@ def write_classifier_report(evaluation: Path, *, out: Path, pictures: Mapping[in
         The page to write, for example `resnet18.html`. Its tables are named after it.
     pictures
         PNG, JPEG or WebP files of patches by their row in `predictions.csv` (0 is the first patch), each may hold
-        its heat map beside it. Of the worst errors those with a picture are shown, at most 24.
+        its heat map beside it. Of the worst errors those with a picture are shown, at most 24. By default those
+        that the evaluation left in its folder, see `picture_file`.
 
     Raises
     ------
@@ -51,12 +52,15 @@ def write_classifier_report(evaluation: Path, *, out: Path, pictures: Mapping[in
         The record is not one of an evaluation.
     """
     record, predictions = read_evaluation(evaluation)
+    if pictures is None:
+        pictures = _stored_pictures(evaluation, record)
     states = [str(state) for state in record["classifier"]["states"]]
     page = Page(out)
     return page.write(
         "classifier.html",
         classifier=record["classifier"],
         data=record["data"],
+        calibrated=words.plain(record["classifier"].get("calibration") or "not calibrated", longest=400),
         accuracy=score(record["scores"]["accuracy"]),
         verdict=verdict(record),
         alerts=classifier_alerts(record),
@@ -69,12 +73,24 @@ def write_classifier_report(evaluation: Path, *, out: Path, pictures: Mapping[in
         abstention=_abstention(page, record),
         outliers=_outliers(page, record.get("outliers") or {}, predictions),
         wells=_wells(page, record.get("by_well") or []),
-        errors=_errors(record, predictions, states, pictures or {}),
+        errors=_errors(record, predictions, states, pictures),
         training=training_section(page, record.get("training") or []),
         card=card_rows(record["classifier"]),
         predictions=relative_link(evaluation / PREDICTIONS, start=out),
         downloads=downloads(page, record),
     )
+
+
+def picture_file(row: int) -> str:
+    """What the picture of a wrongly called patch is called in the folder of an evaluation."""
+    return f"error-{row:06d}.png"
+
+
+def _stored_pictures(evaluation: Path, record: Mapping[str, Any]) -> dict[int, bytes]:
+    """Pictures beside the record, by row; those of errors that it does not hold stay where they are."""
+    rows = [int(error["row"]) for error in record.get("errors") or []]
+    files = {row: evaluation / picture_file(row) for row in rows}
+    return {row: file.read_bytes() for row, file in files.items() if file.is_file()}
 
 
 def _state_rows(scores: Mapping[str, Any], states: Sequence[str]) -> list[dict[str, Any]]:
@@ -215,9 +231,11 @@ def _errors(
     shown: list[dict[str, Any]] = []
     for error in record.get("errors") or []:
         row = int(error["row"])
+        patch = predictions.iloc[row].to_dict() if row < len(predictions) else {}
         told = {
             "row": row,
-            "place": _place(predictions.iloc[row].to_dict()) if row < len(predictions) else "",
+            "place": _place(patch),
+            "of_truth": float(patch.get(f"p_{error['state']}") or "nan"),
             "true": looks[str(error["state"])],
             "called": looks[str(error["called"])],
             "probability": figures.one(error["probability"]),

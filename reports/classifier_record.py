@@ -17,10 +17,11 @@ from .classifier_words import score
 from .page import Page
 from .state_looks import Look
 
-RECORD, PREDICTIONS = "evaluation.json", "predictions.csv"
+RECORD, PREDICTIONS, CARD_FILE = "evaluation.json", "predictions.csv", "card.json"
 NEEDED = ("classifier", "data", "scores")
 # what the page tells of a card: its name for it, and the unit
 CARD = {
+    "name": ("name", ""),
     "architecture": ("architecture", ""),
     "quantity": ("sees", ""),
     "planes": ("planes", ""),
@@ -62,6 +63,15 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     if "outlier" in predictions:
         predictions["outlier"] = pd.to_numeric(predictions["outlier"], errors="coerce")
     return record, predictions
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What the card in a classifier's folder says; empty where the folder has none yet, or one that cannot be read."""
+    try:
+        card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(card) if isinstance(card, dict) else {}
 
 
 def confusion_rows(table: Sequence[Sequence[int]], looks: Sequence[Look]) -> list[dict[str, Any]]:

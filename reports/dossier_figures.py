@@ -8,7 +8,7 @@ import xarray as xr
 
 from . import words
 from .figures import Figure, dose_response
-from .figures.looks import CURVE, INK, QUIET, TEMPLATE, error_bars, scalar
+from .figures.looks import CURVE, HIGH_LEGEND, INK, QUIET, TEMPLATE, error_bars, scalar
 
 # the marker tells a plate where its colour does not
 PLATE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1b2733", "#8a8a8a")
@@ -56,7 +56,10 @@ def curves_of_plates(
                         "line": {"color": colour, "width": 2}},
                 hovertemplate="%{customdata}<br>%{x:.3g} µM: %{y:.1%}<extra></extra>",
             )  # fmt: skip
-    figure.update_layout(showlegend=True, legend={"y": 1.02})
+    for note in figure.layout.annotations:  # a plate may have a curve of its own
+        note.text = note.text.replace("no curve", "no pooled curve")
+    lines = math.ceil(sum(bool(trace.showlegend) for trace in figure.data) / 4)
+    figure.update_layout(showlegend=True, legend=HIGH_LEGEND["legend"], margin={"t": 30 + 18 * max(lines, 1)})
     return figure
 
 

@@ -11,13 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 from plates.errors import MissingInputError, StoreError
 from plates.files import write_durable
 from plates.names import file_name
 
-from . import figures, tables
-from .page import guard_formulas
+from . import figures, tables, words
+from .page import PLOTLY_CONFIG, environment, guard_formulas, write_text
 from .pictures import draw_pictures
 
 TableFormat = Literal["csv", "parquet", "xlsx"]
@@ -113,9 +115,19 @@ def tables_of(results: Mapping[str, xr.Dataset]) -> dict[str, pd.DataFrame]:
 
 
 def write_figures(
-    drawn: Mapping[str, figures.Figure], out: Path, *, form: FigureFormat = "svg", browser: Path | None = None
+    drawn: Mapping[str, figures.Figure],
+    out: Path,
+    *,
+    form: FigureFormat = "svg",
+    browser: Path | None = None,
+    made: str = "",
 ) -> list[Path]:
     """Write figures as pictures, or as pages that share one plotly.js in their folder.
+
+    Parameters
+    ----------
+    made
+        What the figures come from, to stand below each page; see `origin`.
 
     Raises
     ------
@@ -125,12 +137,36 @@ def write_figures(
     out.mkdir(parents=True, exist_ok=True)
     if form != "html":
         return draw_pictures(drawn, out=out, formats=(form,), browser=browser)
+    template = environment().get_template("figure.html")
     written = []
     for name, figure in drawn.items():
+        # plotly empties the settings it is given
+        drawing = figure.to_html(
+            full_html=False, include_plotlyjs="directory", div_id="figure", config=dict(PLOTLY_CONFIG)
+        )
         path = out / f"{name}.html"
-        figure.write_html(path, include_plotlyjs="directory", div_id="figure")
+        write_text(path, template.render(name=name.replace("_", " "), drawing=Markup(drawing), made=made))
         written.append(path)
-    return [*written, out / "plotly.min.js"] if written else []
+    if written:
+        written.append(out / "plotly.min.js")
+        write_text(written[-1], get_plotlyjs())
+    return written
+
+
+def origin(results: Mapping[str, xr.Dataset]) -> str:
+    """Name the classifier with its hash and calibration and the plate map with its hash, as far as results tell."""
+    told = []
+    if (classified := results.get("probabilities")) is not None:
+        card = classified.attrs
+        told.append(
+            f"Classifier {words.plain(card.get('classifier', ''))}, SHA-256 {card.get('classifier_sha256', '')}, "
+            f"{words.plain(card.get('calibration', ''), longest=400) or 'not calibrated'}"
+        )
+    if (layout := results.get("layout")) is not None:
+        told.append(
+            f"plate map {words.plain(layout.attrs.get('source', ''))}, SHA-256 {layout.attrs.get('sha256', '')}"
+        )
+    return "; ".join(told)
 
 
 def figures_of(results: Mapping[str, xr.Dataset]) -> dict[str, figures.Figure]:

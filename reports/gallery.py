@@ -81,6 +81,7 @@ def gallery(
                 "scene": scene,
                 "dose": float(layout["dose"].sel(well=scene.well).item()),
                 "label": label,
+                "at": f"well={scene.well}&t={moment}&field={scene.field}",  # as the plate browser's addresses
                 "overlay": drawn,
                 "place": order[scene.well],
                 "doubt": _doubt(probability),

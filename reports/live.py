@@ -137,15 +137,17 @@ def live_page(view: LiveView, *, refresh_s: int, served: bool = False) -> str:
     Parameters
     ----------
     refresh_s
-        Seconds after which a browser reads it again, as long as the watch goes on.
+        Seconds after which a browser reads it again, as long as the watch goes on and the reader does not hold it.
     served
         Whether a server sends the parts that change: then only a browser without scripts reads it again.
     """
-    script = static_text("live.js") if served else ""
+    refreshed = refresh_s if view.state in ("watching", "finishing") else 0
+    # a page that a browser reads anew without being asked has to offer a way to stop that
+    script = static_text("live.js") if served else static_text("live_file.js") if refreshed else ""
     style = static_text("report.css") + static_text("live.css")
     policy = [
         "default-src 'none'",
-        f"script-src {content_hash(script.encode())}" if served else "script-src 'none'",
+        f"script-src {content_hash(script.encode())}" if script else "script-src 'none'",
         f"style-src {content_hash(style.encode())}",
         "connect-src 'self'" if served else "connect-src 'none'",
         "base-uri 'none'",
@@ -155,7 +157,7 @@ def live_page(view: LiveView, *, refresh_s: int, served: bool = False) -> str:
     return template.render(
         **_context(view),
         served=served,
-        refresh_s=refresh_s if view.state in ("watching", "finishing") else 0,
+        refresh_s=refreshed,
         policy="; ".join(policy),
         script=Markup(script),
         style=Markup(style),

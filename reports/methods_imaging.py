@@ -16,6 +16,7 @@ from .citations import Citations
 
 Results = Mapping[str, xr.Dataset]
 DONE = 1
+NOT_RECORDED = "not recorded"
 UNEVEN = 0.02  # of the interval between frames: below that they count as evenly spaced
 
 
@@ -122,13 +123,13 @@ def classification(results: Results, cite: Citations) -> str:
     card = results["probabilities"].attrs
     volume = card.get("planes")
     seen = f"volumes of {volume} planes" if volume else "maximum projections along z"
+    name, sha256 = (
+        words.plain(card.get(key) or NOT_RECORDED, longest=64) for key in ("classifier", "classifier_sha256")
+    )
     text = (
         f"Cell states were called without labels after the study{cite('study')}: {seen} of the refractive index were "
-        f"cut into patches of {words.number(card['patch_um'])} \N{MICRO SIGN}m ({words.number(card['patch_px'])} px, "
-        f"one every {words.number(card['stride_px'])} px). A patch was judged where more than "
-        f"{words.percent(float(card['foreground_share']))} of its pixels exceed the index of the medium by "
-        f"{words.number(card['foreground_index'], 2)}. The classifier {words.plain(card['classifier'])} (SHA-256 "
-        f"{card['classifier_sha256']}) gave every such patch the probabilities of {', '.join(STATES)}. "
+        f"cut into {_patches(card)} The classifier {name} (SHA-256 {sha256}) gave every such patch the probabilities "
+        f"of {', '.join(STATES)}. "
         f"It was trained on {words.plain(card.get('trained_on') or 'data that it does not state', longest=400)}. "
     )
     calibration = words.plain(card.get("calibration") or "not calibrated", longest=200)
@@ -137,6 +138,20 @@ def classification(results: Results, cite: Citations) -> str:
     else:
         text += f"Calibration of its probabilities: {calibration}."
     return text + _accuracy(card) + _doubts(card)
+
+
+def _patches(card: Mapping[str, Any]) -> str:
+    """Which patches were judged; probabilities that another program wrote may not say so."""
+    text = f"patches (their size is {NOT_RECORDED})."
+    if all(name in card for name in ("patch_um", "patch_px", "stride_px")):
+        text = (
+            f"patches of {words.number(card['patch_um'])} \N{MICRO SIGN}m ({words.number(card['patch_px'])} px, "
+            f"one every {words.number(card['stride_px'])} px)."
+        )
+    if not all(name in card for name in ("foreground_share", "foreground_index")):
+        return f"{text} How many cells a patch had to hold is {NOT_RECORDED}."
+    share, index = words.percent(float(card["foreground_share"])), words.number(card["foreground_index"], 2)
+    return f"{text} A patch was judged where more than {share} of its pixels exceed the index of the medium by {index}."
 
 
 def _accuracy(card: Mapping[str, Any]) -> str:

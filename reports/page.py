@@ -12,6 +12,7 @@ import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,7 @@ def environment() -> Environment:
         COLOURS=COLOURS,
         LETTERS=LETTERS,
         LETTER_INKS=words.LETTER_INKS,
+        VERSION=version("tomoscreen"),
         percent_interval=words.percent_interval,
         between=words.between,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from . import alerts, drawer, figures, plate_maps, plate_quality, quantities, ta
 from .figures.pathways import told as pathway_told
 from .gallery import gallery
 from .methods import methods_text, references
+from .methods_imaging import sentence
 from .page import Page
 
 OVERLAYS = 96
@@ -77,11 +79,12 @@ def write_plate_report(
     return page.write(
         "plate.html",
         name=plate.name,
-        store=plate_path.name,
+        view=shlex.join(["tomoscreen", "view", plate_path.name]),
         analysed=analysed,
         campaign=campaign,
         settings=settings,
         header=_header(results),
+        summary=_summary(results, reading),
         alerts=alerts.plate_alerts(
             **{name: results[name] for name in ("layout", "fields", "probabilities", "fractions", "quality")},
             field_quality=results.get("field_quality"),
@@ -114,7 +117,6 @@ def _header(results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     calibration = str(card.get("calibration", "")).strip()
     return {
         "verdict": str(results["quality"].attrs["verdict"]),
-        "rule": str(results["quality"].attrs.get("rule", "")),
         "cell_lines": ", ".join(words.plain(line) for line in alerts.cell_lines(layout)) or "cell line not stated",
         "classifier": words.plain(card["classifier"]),
         "hash": str(card["classifier_sha256"]),
@@ -125,6 +127,26 @@ def _header(results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
         "classified": int(classified.sum()),
         "version": _version(results),
         "acquired": _acquired(results["fields"]),
+    }
+
+
+def _summary(results: Mapping[str, xr.Dataset], reading: int) -> dict[str, Any]:
+    """What tells at one glance what the plate is worth: how well it separates its controls, and what it found."""
+    quality, ranking = results["quality"], results["ranking"]
+    death = quality.sel(readout="death").isel(timepoint=reading)
+    value, low, high = (
+        float(death[name]) if name in death else math.nan
+        for name in ("robust_z_prime", "robust_z_prime_low", "robust_z_prime_high")
+    )
+    rows = tables.ranking_rows(ranking, results["dose_response"])
+    return {
+        "z": value,
+        "ends": words.between(low, high),
+        "vehicle": float(death["n_negative"]),
+        "positive": float(death["n_positive"]),
+        "compounds": len(rows),
+        "known": sum(words.has_ec50(row) for row in rows),
+        "first": [words.plain(row["compound"]) for row in rows[:3]],
     }
 
 
@@ -148,6 +170,7 @@ def _maps(page: Page, plate: Plate, results: Mapping[str, xr.Dataset], reading: 
     found = quantities.plate_quantities(results)
     size = {"rows": plate.rows, "columns": plate.columns}
     stored = quantities.cube(found, layout, hours) | {"out": np.flatnonzero(is_masked(layout)).tolist()} | size
+    stored["timepoints"] = fractions["timepoint"].values.astype(int).tolist()  # as the plate browser counts them
     page.data("plate-cube", stored)
     panels: list[dict[str, Any]] = []
     for number, one in enumerate(found):
@@ -171,11 +194,12 @@ def _maps(page: Page, plate: Plate, results: Mapping[str, xr.Dataset], reading: 
         "hours": [words.hours(hour) for hour in hours],
         "scale": plate_maps.colour_scale()[::4],
         "excluded": bool(is_masked(layout).any()),
+        "unnamed": layout.sizes["well"] < plate.rows * plate.columns,
     }
 
 
 def _control_figures(page: Page, results: Mapping[str, xr.Dataset], reading: int) -> list[tuple[Any, str]]:
-    quality, fractions = results["quality"], _in_use(results["fractions"])
+    quality, fractions = results["quality"], _drawn(results["fractions"])  # what was left out is marked
     hours = [float(hour) for hour in results["fractions"]["hours"].values]
     limit = float(quality.attrs.get("z_prime_limit", math.nan))
     drawn = [
@@ -185,7 +209,8 @@ def _control_figures(page: Page, results: Mapping[str, xr.Dataset], reading: int
     if len(hours) > 1:
         drawn.append(
             (page.figure(figures.quality_over_time(quality, hours=hours, limit=limit), label="Z' of death over time"),
-             "How well death separates the controls at each timepoint. Values below -1 lie under the frame.")
+             "How well death separates the controls at each timepoint; bars are 95 % intervals. What is below -1 lies "
+             "under the frame.")
         )  # fmt: skip
     places = figures.rows_and_columns(fractions, timepoint=reading, spatial=results.get("spatial"), height=320)
     drawn.append(
@@ -207,10 +232,15 @@ def _vehicles(fractions: xr.Dataset) -> np.ndarray:
     return np.asarray(roles(fractions) == "negative")
 
 
+def _drawn(fractions: xr.Dataset) -> xr.Dataset:
+    """Without what no figure of this page draws."""
+    names = ("fraction", "death", "death_low", "death_high", "masked")
+    return fractions[[name for name in names if name in fractions.data_vars]]
+
+
 def _in_use(fractions: xr.Dataset) -> xr.Dataset:
-    """Without the wells that no statistic sees, and without what no figure of this page draws."""
-    drawn = fractions[["fraction", "death", "death_low", "death_high"]]
-    return drawn.isel(well=np.flatnonzero(~is_masked(fractions)))
+    """Of that, without the wells that no statistic sees."""
+    return _drawn(fractions).isel(well=np.flatnonzero(~is_masked(fractions)))
 
 
 def _compounds(page: Page, results: Mapping[str, xr.Dataset], reading: int) -> list[dict[str, Any]]:
@@ -304,11 +334,14 @@ def _methods(
     for name, result in results.items():
         record = json.dumps(tables.provenance(result), indent=1, sort_keys=True, default=str)
         records.setdefault(record, []).append(name)
+    text = methods_text(results, plate=plate, changed=changed)
+    rule = sentence(results["quality"].attrs.get("rule", ""))
     return {
         "card": dict(card),
         "layout": dict(layout),
         "hours": words.hours(float(results["fractions"]["hours"].values[reading])),
-        "text": methods_text(results, plate=plate, changed=changed),
+        "text": text,
+        "verdict_rule": next((place for place, paragraph in enumerate(text) if rule and rule in paragraph), -1),
         "references": references(results, plate=plate),
         "rule": str(results["dose_response"].attrs.get("rule", "")),
         "records": [(", ".join(names), record) for record, names in records.items()],

@@ -103,9 +103,12 @@ def limits_of_agreement(agreement: xr.Dataset) -> go.Figure:
     figure.add_vline(x=0, line={"color": QUIET, "width": 1, "dash": "dot"})
     figure.update_layout(
         template=TEMPLATE,
-        height=130 + 26 * len(names),
+        height=170 + 26 * len(names),
+        legend={"yref": "container", "y": 1.0, "yanchor": "top"},
+        margin={"t": 74},
         xaxis={"tickformat": ".0%", "title": {"text": "difference in excess death"}, "showgrid": True,
-               "gridcolor": GRID},
+               "gridcolor": GRID, "range": _with_room([one["limit_low_low"].values, low, one["limit_high_high"].values,
+                                                       high, np.zeros(1)])},
         yaxis={"tickvals": rows, "ticktext": names, "range": [len(names) - 0.4, -0.6], "automargin": True,
                "showgrid": False},
     )  # fmt: skip
@@ -209,6 +212,14 @@ def days_of(charts: xr.Dataset) -> list[str]:
         return [""] * charts.sizes["plate"]
     times = charts["acquired"].values.astype("datetime64[D]")
     return ["" if np.isnat(time) else str(time) for time in times]
+
+
+def _with_room(values: list[np.ndarray]) -> list[float]:
+    """A range that holds all of the values, of which one at least is finite, and a little more."""
+    known = np.concatenate(values).astype(float)
+    known = known[np.isfinite(known)]
+    room = 0.06 * max(float(np.ptp(known)), 0.01)
+    return [float(known.min()) - room, float(known.max()) + room]
 
 
 def _between(agreement: xr.Dataset) -> xr.Dataset:

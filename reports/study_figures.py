@@ -37,7 +37,7 @@ def accuracies(scores: Mapping[str, Mapping[str, Any]], *, height: int | None = 
         hovertemplate="%{customdata}: %{x:.2%}<extra></extra>",
     )  # fmt: skip
     y = {"tickvals": rows, "ticktext": names, "range": [len(rows) - 0.5, -0.5], "automargin": True}
-    x = {"tickformat": ".1%", "title": {"text": "accuracy"}}
+    x = {"tickformat": ".1~%", "tickangle": 0, "nticks": 6, "title": {"text": "accuracy"}}
     return framed(figure, height or 90 + 40 * len(rows), x=x, y=y)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from plates.errors import MissingInputError, StoreError
 
 from . import classifier_figures as figures
+from .classifier_record import card_rows, read_card
 from .page import Page
 
 COLUMNS = ("epoch", "px", "train_loss", "validation_loss", "accuracy", "seconds", "images_per_second")
@@ -22,7 +23,8 @@ def write_training_plot(training_csv: Path, out: Path) -> Path:
     ----------
     training_csv
         One row an epoch: `epoch` (from 0), `px`, `train_loss`, `validation_loss`, `accuracy` (mean recall on
-        validation wells), `seconds`, `images_per_second`. Empty cells leave gaps.
+        validation wells), `seconds`, `images_per_second`. Empty cells leave gaps. The card beside it, which a
+        training leaves at its end, is shown too.
     out
         The page to write.
 
@@ -52,7 +54,8 @@ def write_training_plot(training_csv: Path, out: Path) -> Path:
         ) from error
     page = Page(out)
     name = training_csv.resolve().parent.name
-    return page.write("training.html", name=name, training=training_section(page, numbers))
+    card = card_rows(read_card(training_csv.parent))
+    return page.write("training.html", name=name, training=training_section(page, numbers), card=card)
 
 
 def training_section(page: Page, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, NamedTuple
 
@@ -60,6 +61,7 @@ def viewer_page(plate: Plate) -> ViewerPage:
         .get_template("viewer.html")
         .render(
             plate=described,
+            made=_made(plate),
             # in the order of the plate: Jinja's own filter sorts by name, AA01 before B01
             stored=htmlsafe_json_dumps(described, sort_keys=False),
             policy=policy,
@@ -103,6 +105,21 @@ def describe(plate: Plate) -> dict[str, Any]:
         },
         "classifier": words.plain(classified.get("classifier", "")),
         "bars_um": [*SCALE_BARS, 1000, 2000, 5000],
+    }
+
+
+def _made(plate: Plate) -> dict[str, str]:
+    """What the states come from: classifier, its hash and calibration, the plate map and its hash, the version."""
+    classified, layout = (result_attributes(plate.path, name) for name in ("probabilities", "layout"))
+    record = classified.get("provenance", {})
+    record = json.loads(record) if isinstance(record, str) else record
+    return {
+        "classifier": words.plain(classified.get("classifier", "")),
+        "hash": str(classified.get("classifier_sha256", "")),
+        "calibration": words.plain(classified.get("calibration", ""), longest=400) or "not calibrated",
+        "layout": words.plain(layout.get("source", "")),
+        "layout_hash": str(layout.get("sha256", "")),
+        "version": str(record.get("version", "version not recorded")),
     }
 
 

@@ -12,7 +12,6 @@ from .. import words
 from ..tables import wells_of
 from .looks import (
     CURVE,
-    EXCESS_RANGE,
     INK,
     PERCENT_AXIS,
     TEMPLATE,
@@ -20,6 +19,8 @@ from .looks import (
     dose_colour,
     dose_ticks,
     error_bars,
+    excess_axis,
+    floor_of,
     say,
     scalar,
     side_by_side,
@@ -40,13 +41,14 @@ def dose_response(fits: xr.Dataset, *, compound: str, readout: str = "death", he
     one = fits.sel(compound=compound)
     death = one.sel(readout=readout)
     figure = Figure()
+    doses, responses, names = _points(death)
+    axis = excess_axis(responses)
     fit: dict[str, Any] = {name: scalar(death, name) for name in ("status", "ec50", "ec50_low", "ec50_high")}
     if words.has_ec50(fit):
         _add_curve(figure, death)
-        _add_potency(figure, fit)
+        _add_potency(figure, fit, floor=floor_of(axis))
     else:
         say(figure, "no curve: EC50 not determined")
-    doses, responses, names = _points(death)
     figure.add_scatter(
         x=doses, y=responses, mode="markers", customdata=names,
         marker={"size": 8, "color": "#ffffff", "line": {"color": INK, "width": 1.6}},
@@ -58,7 +60,7 @@ def dose_response(fits: xr.Dataset, *, compound: str, readout: str = "death", he
         height=height,
         showlegend=False,
         xaxis={"type": "log", "title": {"text": "dose (µM)"}, **dose_ticks(tested)},
-        yaxis={**PERCENT_AXIS, "range": EXCESS_RANGE, "title": {"text": f"excess {readout}"}},
+        yaxis={**axis, "title": {"text": f"excess {readout}"}},
     )
     return figure
 
@@ -157,13 +159,13 @@ def _add_curve(figure: Figure, death: xr.Dataset) -> None:
     )  # fmt: skip
 
 
-def _add_potency(figure: Figure, fit: dict[str, Any]) -> None:
+def _add_potency(figure: Figure, fit: dict[str, Any], *, floor: float) -> None:
     low, high = fit["ec50_low"], fit["ec50_high"]
     if math.isfinite(low) and math.isfinite(high) and low > 0:
-        figure.add_scatter(x=[low, high], y=[-0.1, -0.1], mode="lines", line={"color": CURVE, "width": 5}, opacity=0.45,
-                           hoverinfo="skip")  # fmt: skip
+        figure.add_scatter(x=[low, high], y=[floor, floor], mode="lines", line={"color": CURVE, "width": 5},
+                           opacity=0.45, hoverinfo="skip")  # fmt: skip
     figure.add_scatter(
-        x=[fit["ec50"], fit["ec50"]], y=[-0.1, 1], mode="lines", line={"color": CURVE, "width": 1, "dash": "dot"},
+        x=[fit["ec50"], fit["ec50"]], y=[floor, 1], mode="lines", line={"color": CURVE, "width": 1, "dash": "dot"},
         hovertemplate="EC50 %{x:.3g} µM<extra></extra>",
     )  # fmt: skip
 

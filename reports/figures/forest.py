@@ -12,10 +12,13 @@ from .looks import GRID, QUIET, SYMBOLS, TEMPLATE, VEHICLE, place, scalar
 from .showing import Figure
 
 LONGEST_FOREST = 60
+ROW = 36  # pixels, for a line of words and the interval below it
 
 
 def potency_by_pathway(ranking: xr.Dataset, *, dose_max: float) -> Figure:
     """EC50 with its interval, one row a compound, grouped by dominant pathway; an arrow where only a bound is known.
+
+    The potency stands in words above each row, inside the frame, so that a narrow figure keeps both.
 
     Parameters
     ----------
@@ -37,17 +40,17 @@ def potency_by_pathway(ranking: xr.Dataset, *, dose_max: float) -> Figure:
     names = [words.in_figure(shown["compound"].values[i]) for i in order]
     figure.update_layout(
         template=TEMPLATE,
-        height=100 + 26 * len(order),
-        margin={"r": 240},
+        height=110 + ROW * len(order),
         xaxis={"type": "log", "title": {"text": "EC50 of death (µM)"}, "dtick": 1, "showgrid": True, "gridcolor": GRID,
                "minor": {"ticks": "outside", "ticklen": 3, "dtick": "D1"}, "range": _log_range(shown, dose_max)},
         yaxis={"tickvals": list(range(len(order))), "ticktext": names, "automargin": True,
-               "range": [len(order) - 0.4, -0.6]},
+               "range": [len(order) - 0.4, -0.7], "showgrid": False},
     )  # fmt: skip
     for row, i in enumerate(order):
         told = words.ec50({**_row(shown, i), "dose_min": math.nan, "dose_max": dose_max})
-        figure.add_annotation(text=words.in_figure(told), x=1.01, xref="paper", xanchor="left", y=row, showarrow=False,
-                              font={"size": 11, "color": QUIET})  # fmt: skip
+        told = told.removeprefix("not determined: ")
+        figure.add_annotation(text=words.in_figure(told), x=0, xref="paper", xanchor="left", y=row - 0.42,
+                              showarrow=False, font={"size": 10, "color": QUIET})  # fmt: skip
     return figure
 
 
@@ -60,7 +63,8 @@ def _add_forest(
     known = np.array(
         [words.has_ec50({"status": s, "ec50": e}) for s, e in zip(one["status"].values, ec50, strict=True)]
     )
-    bound = ~known & np.isfinite(low) & (low > 0)
+    above = ~known & np.isfinite(low) & (low > 0)
+    below = ~known & ~above & (one["status"].values == "below_range") & np.isfinite(high)
     for end_low, end_high, row in zip(low, high, rows, strict=True):
         if math.isfinite(end_low) and end_low > 0:
             figure.add_scatter(
@@ -68,17 +72,24 @@ def _add_forest(
                 line={"color": colour, "width": 3}, opacity=0.5, showlegend=False, hoverinfo="skip",
             )  # fmt: skip
     label = f"{LETTERS[pathway]} {pathway}" if pathway in LETTERS else "no dominant pathway"
+    # what stands in the legend is the pathway's own symbol, never the arrow of a bound
     figure.add_scatter(
-        x=np.where(known, ec50, np.where(bound, low, np.nan)), y=rows, mode="markers", name=label,
-        marker={"color": colour, "size": 11,
-                "symbol": np.where(known, SYMBOLS.get(pathway, "circle"), "triangle-right-open")},
+        x=np.where(known, ec50, np.nan), y=rows, mode="markers", name=label,
+        marker={"color": colour, "size": 11, "symbol": SYMBOLS.get(pathway, "circle")},
         hovertemplate="%{x:.3g} µM<extra></extra>",
     )  # fmt: skip
+    for bound, at, symbol, side in ((above, low, "right", "above"), (below, high, "left", "below")):
+        if bound.any():
+            figure.add_scatter(
+                x=at[bound], y=np.array(rows)[bound], mode="markers", showlegend=False, name=f"{side} that",
+                marker={"color": colour, "size": 11, "symbol": f"triangle-{symbol}-open"},
+                hovertemplate=side + " %{x:.3g} µM<extra></extra>",
+            )  # fmt: skip
 
 
 def _row(dataset: xr.Dataset, index: int) -> dict[str, str | float]:
     one = dataset.isel(compound=index)
-    return {name: scalar(one, name) for name in ("status", "ec50", "ec50_low", "ec50_high")}
+    return {name: scalar(one, name) for name in ("status", "ec50", "ec50_low", "ec50_high", "emax_low")}
 
 
 def _log_range(ranking: xr.Dataset, dose_max: float) -> list[float]:

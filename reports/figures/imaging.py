@@ -5,10 +5,11 @@ import math
 import numpy as np
 import xarray as xr
 
+from plates.layout.roles import is_masked
 from plates.states import COLOURS
 
 from .. import words
-from .looks import CURVE, GRID, HIGH_LEGEND, PERCENT_AXIS, QUIET, TEMPLATE, VEHICLE, say, scalar
+from .looks import CURVE, GRID, HIGH_LEGEND, PERCENT_AXIS, QUIET, TEMPLATE, VEHICLE, left_out_look, say, scalar
 from .showing import Figure
 
 NANOSECONDS_A_MINUTE = 60e9
@@ -18,6 +19,8 @@ def rows_and_columns(
     fractions: xr.Dataset, *, timepoint: int, spatial: xr.Dataset | None = None, height: int = 300
 ) -> Figure:
     """Death by row and by column: box and points of the vehicle wells, which should be equal; other wells in grey.
+
+    Wells that were left out are crosses, and belong to no box.
 
     Parameters
     ----------
@@ -29,33 +32,45 @@ def rows_and_columns(
         The stored `spatial` result, whose test is told in words; nothing is told without it.
     """
     death = fractions["death"].isel(timepoint=timepoint).values.astype(float)
-    vehicle = fractions["control"].values == "negative"
+    left_out = is_masked(fractions)
+    vehicle = (fractions["control"].values == "negative") & ~left_out
+    other = ~vehicle & ~left_out
     names = fractions["well"].values
     figure = Figure()
     for number, axis in enumerate(("row", "column"), start=1):
         place = fractions[axis].values.astype(int)
         where = {"xaxis": f"x{number if number > 1 else ''}", "yaxis": "y", "showlegend": False}
         figure.add_scatter(
-            x=place[~vehicle], y=death[~vehicle], mode="markers", customdata=names[~vehicle], opacity=0.45,
+            x=place[other], y=death[other], mode="markers", customdata=names[other], opacity=0.45,
             marker={"size": 5, "color": VEHICLE}, hovertemplate="%{customdata}: %{y:.1%} dead<extra></extra>",
-            name="other wells", **where,
+            name="other wells", **where | {"showlegend": number == 1},
         )  # fmt: skip
+        if left_out.any():
+            figure.add_scatter(
+                x=place[left_out], y=death[left_out], mode="markers", customdata=names[left_out],
+                marker=left_out_look(7), hovertemplate="%{customdata}: %{y:.1%} dead, left out<extra></extra>",
+                name="left out", **where | {"showlegend": number == 1},
+            )  # fmt: skip
         figure.add_box(
             x=place[vehicle], y=death[vehicle], boxpoints="all", pointpos=0, jitter=0.4, customdata=names[vehicle],
             width=0.7, line={"color": CURVE, "width": 1.2}, fillcolor="rgba(11,60,93,0.10)",
             marker={"size": 7, "color": CURVE, "symbol": "diamond"}, name="vehicle",
-            hovertemplate="%{customdata}: %{y:.1%} dead<extra></extra>", **where,
+            hovertemplate="%{customdata}: %{y:.1%} dead<extra></extra>", **where | {"showlegend": number == 1},
         )  # fmt: skip
     if spatial is not None:
         say(figure, _place_told(spatial.isel(timepoint=timepoint).sel(readout="death")))
     rows, columns = (np.unique(fractions[name].values.astype(int)) for name in ("row", "column"))
+    # so many labels as a phone has room for
+    rows, columns = rows[:: math.ceil(len(rows) / 8)], columns[:: math.ceil(len(columns) / 6)]
     figure.update_layout(
         template=TEMPLATE,
         height=height,
-        xaxis={"domain": [0, 0.42], "title": {"text": "row"}, "tickvals": rows.tolist(),
+        **HIGH_LEGEND,
+        xaxis={"domain": [0, 0.42], "title": {"text": "row"}, "tickvals": rows.tolist(), "tickangle": 0,
                "ticktext": [_row_letters(row) for row in rows]},
         xaxis2={"domain": [0.48, 1], "title": {"text": "column"}, "tickvals": columns.tolist(), "anchor": "y",
-                "ticktext": [str(column + 1) for column in columns], "showline": True, "linecolor": QUIET},
+                "ticktext": [str(column + 1) for column in columns], "tickangle": 0, "showline": True,
+                "linecolor": QUIET},
         yaxis={**PERCENT_AXIS, "title": {"text": "dead cells"}},
     )  # fmt: skip
     return figure
@@ -71,6 +86,8 @@ def imaging_order(
     height: int = 300,
 ) -> Figure:
     """A quantity against the time at which it was imaged within one timepoint; vehicle wells stand out.
+
+    Wells that were left out are crosses.
 
     Parameters
     ----------
@@ -98,11 +115,15 @@ def imaging_order(
                 # an index near 1.337 would be cut to one line by the digits that pages keep
                 middle = float(np.nanmedian(values))
                 values, title = values - middle, f"medium index - {words.number(middle, 5)}"
-        vehicle = fractions["control"].values == "negative"
+        left_out = is_masked(fractions)
+        vehicle = (fractions["control"].values == "negative") & ~left_out
         for chosen, name, look in (
-            (~vehicle, "other wells", {"size": 6, "color": VEHICLE}),
+            (~vehicle & ~left_out, "other wells", {"size": 6, "color": VEHICLE}),
             (vehicle, "vehicle", {"size": 9, "color": CURVE, "symbol": "diamond"}),
+            (left_out, "left out", left_out_look(8)),
         ):
+            if name == "left out" and not chosen.any():
+                continue
             names = np.repeat(fractions["well"].values[chosen], values.shape[1])
             figure.add_scatter(
                 x=minutes[chosen].ravel(), y=values[chosen].astype(float).ravel(), mode="markers", customdata=names,
@@ -120,7 +141,7 @@ def imaging_order(
         template=TEMPLATE,
         height=height,
         **HIGH_LEGEND,
-        xaxis={"title": {"text": "minutes since the first frame of the timepoint"}},
+        xaxis={"title": {"text": "minutes since this timepoint began"}},
         yaxis=axis,
     )
     return figure

@@ -11,15 +11,15 @@ from .. import words
 from ..tables import wells_of
 from .looks import (
     CURVE,
-    EXCESS_RANGE,
     HIGH_LEGEND,
     INK,
-    PERCENT_AXIS,
     QUIET,
     SYMBOLS,
     TEMPLATE,
     dose_ticks,
     error_bars,
+    excess_axis,
+    floor_of,
     say,
     scalar,
 )
@@ -51,9 +51,11 @@ def cumulative_incidence(
     figure = Figure()
     chosen = (doses.max() if len(doses) else math.nan) if dose is None else dose
     hours = normalized["hours"].values.astype(float)
+    at_dose = treated[np.isclose(doses, chosen)]
+    axis = excess_axis(normalized["excess"].isel(well=at_dose).sel(state=list(DEAD)).values)
     for pathway in DEAD:
         shown = True
-        for well in treated[np.isclose(doses, chosen)]:
+        for well in at_dose:
             one = normalized.isel(well=int(well))
             figure.add_scatter(
                 x=hours, y=one["excess"].sel(state=pathway).values.astype(float), mode="lines+markers",
@@ -63,7 +65,7 @@ def cumulative_incidence(
             )  # fmt: skip
             shown = False
     if kinetics is not None and compound in kinetics["compound"].values:
-        _add_timing(figure, kinetics.sel(compound=compound), chosen, hours)
+        _add_timing(figure, kinetics.sel(compound=compound), chosen, hours, floor=floor_of(axis))
     if not figure.data:
         say(figure, "no well of this compound at this dose")
     else:
@@ -73,7 +75,7 @@ def cumulative_incidence(
         height=height,
         **HIGH_LEGEND,
         xaxis=HOURS_AXIS,
-        yaxis={**PERCENT_AXIS, "range": EXCESS_RANGE, "title": {"text": "excess death"}},
+        yaxis={**axis, "title": {"text": "excess death"}},
     )
     return figure
 
@@ -150,7 +152,7 @@ def half_time_against_dose(kinetics: xr.Dataset, *, compound: str, height: int =
     return figure
 
 
-def _add_timing(figure: Figure, one: xr.Dataset, dose: float, hours: np.ndarray) -> None:
+def _add_timing(figure: Figure, one: xr.Dataset, dose: float, hours: np.ndarray, *, floor: float) -> None:
     at = np.flatnonzero(np.isclose(one["dose_by_dose"].values.astype(float), dose))
     if not len(at):
         return
@@ -158,11 +160,11 @@ def _add_timing(figure: Figure, one: xr.Dataset, dose: float, hours: np.ndarray)
     half, low, high = (scalar(own, f"t_half{end}_by_dose") for end in ("", "_low", "_high"))
     half, low, high = float(half), float(low), float(high)
     if math.isfinite(low) and math.isfinite(high):
-        figure.add_scatter(x=[low, high], y=[-0.1, -0.1], mode="lines", line={"color": INK, "width": 5}, opacity=0.4,
+        figure.add_scatter(x=[low, high], y=[floor, floor], mode="lines", line={"color": INK, "width": 5}, opacity=0.4,
                            hoverinfo="skip", showlegend=False, name="half-time interval")  # fmt: skip
     if math.isfinite(half):
         figure.add_scatter(
-            x=[half, half], y=[-0.1, 1], mode="lines", line={"color": INK, "width": 1, "dash": "dot"},
+            x=[half, half], y=[floor, 1], mode="lines", line={"color": INK, "width": 1, "dash": "dot"},
             hovertemplate="half of the deaths by %{x:.3g} h<extra></extra>", showlegend=False, name="half-time",
         )  # fmt: skip
     if str(scalar(own, "course_status_by_dose")) in FITTED and len(hours) > 1:

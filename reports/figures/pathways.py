@@ -9,7 +9,7 @@ import xarray as xr
 from plates.states import COLOURS, DEAD, LETTERS
 
 from .. import words
-from .looks import EXCESS_RANGE, HIGH_LEGEND, INK, PERCENT_AXIS, QUIET, SYMBOLS, TEMPLATE, dose_ticks, say, scalar
+from .looks import HIGH_LEGEND, INK, QUIET, SYMBOLS, TEMPLATE, dose_ticks, excess_axis, floor_of, say, scalar
 from .showing import Figure
 
 SPLIT = ("switch", "shift", "constant")
@@ -34,18 +34,19 @@ def pathway_curves(pathways: xr.Dataset, *, compound: str, fits: xr.Dataset | No
     known = {name: scalar(one, name) for name in _TOLD}
     for pathway in DEAD if known["status"] in SPLIT else ():
         _add_pathway(figure, one.sel(pathway=pathway), dose, pathway)
-    tested = _add_wells(figure, fits, compound)
+    tested, responses = _add_wells(figure, fits, compound)
     drawn = dose[np.isfinite(dose)]
     if not len(tested) and len(drawn):
         tested = np.geomspace(drawn.min(), drawn.max(), 4)
-    _add_switch(figure, known, tested)
+    axis = excess_axis(responses)
+    _add_switch(figure, known, tested, floor=floor_of(axis))
     say(figure, told(known))
     figure.update_layout(
         template=TEMPLATE,
         height=height,
         **HIGH_LEGEND,
         xaxis={"type": "log", "title": {"text": "dose (µM)"}, **dose_ticks(tested)},
-        yaxis={**PERCENT_AXIS, "range": EXCESS_RANGE, "title": {"text": "excess death"}},
+        yaxis={**axis, "title": {"text": "excess death"}},
     )
     return figure
 
@@ -104,18 +105,20 @@ def _add_pathway(figure: Figure, one: xr.Dataset, dose: np.ndarray, pathway: str
     )  # fmt: skip
 
 
-def _add_wells(figure: Figure, fits: xr.Dataset | None, compound: str) -> np.ndarray:
-    """Draw the wells that were fitted and return the doses tested, ascending."""
+def _add_wells(figure: Figure, fits: xr.Dataset | None, compound: str) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the wells that were fitted and return the doses tested, ascending, and all responses."""
     if fits is None or compound not in fits["compound"].values:
-        return np.array([])
+        return np.array([]), np.array([])
     one = fits.sel(compound=compound)
     dose = one["dose"].values.astype(float)
+    responses = [np.array([])]
     for pathway in DEAD:
         if pathway not in one["readout"].values:
             continue
         response = one["response"].sel(readout=pathway).transpose(*one["dose"].dims).values.astype(float)
         held = np.isfinite(dose) & np.isfinite(response)
         names = [str(well) for well in one["well"].values[held]]
+        responses.append(response[held])
         figure.add_scatter(
             x=dose[held], y=response[held], mode="markers", customdata=names, legendgroup=pathway, showlegend=False,
             name=pathway, opacity=0.75,
@@ -123,20 +126,20 @@ def _add_wells(figure: Figure, fits: xr.Dataset | None, compound: str) -> np.nda
                     "line": {"color": "#ffffff", "width": 0.8}},
             hovertemplate="%{customdata}<br>%{x:.3g} µM: %{y:.1%} " + pathway + "<extra></extra>",
         )  # fmt: skip
-    return np.unique(dose[np.isfinite(dose) & (dose > 0)])
+    return np.unique(dose[np.isfinite(dose) & (dose > 0)]), np.concatenate(responses)
 
 
-def _add_switch(figure: Figure, known: dict[str, Any], tested: np.ndarray) -> None:
+def _add_switch(figure: Figure, known: dict[str, Any], tested: np.ndarray, *, floor: float) -> None:
     """A dotted line at the switching dose and a bar for its interval; an end that is open leaves the frame."""
     if known["status"] != "switch" or not len(tested):
         return
     at, low, high = (float(known[name]) for name in ("switch_dose", "switch_low", "switch_high"))
     low = low if math.isfinite(low) and low > 0 else float(tested[0])
     high = high if math.isfinite(high) else float(tested[-1])
-    figure.add_scatter(x=[low, high], y=[-0.1, -0.1], mode="lines", line={"color": QUIET, "width": 5}, opacity=0.6,
+    figure.add_scatter(x=[low, high], y=[floor, floor], mode="lines", line={"color": QUIET, "width": 5}, opacity=0.6,
                        hoverinfo="skip", showlegend=False, name="switch interval")  # fmt: skip
     if math.isfinite(at) and at > 0:
         figure.add_scatter(
-            x=[at, at], y=[-0.1, 0.9], mode="lines", line={"color": INK, "width": 1.2, "dash": "dot"},
+            x=[at, at], y=[floor, 0.9], mode="lines", line={"color": INK, "width": 1.2, "dash": "dot"},
             hovertemplate="switch at %{x:.3g} µM<extra></extra>", showlegend=False, name="switch",
         )  # fmt: skip

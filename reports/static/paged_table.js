@@ -169,7 +169,8 @@ function pagedTable(root, sheet) {
     if (column.key === "compound") {
       const name = shown(value);
       const link = row < sheet.drawn ? make("a", { href: `#compound-${row}`, textContent: name }) : name;
-      return make("th", { scope: "row" }, link);
+      const page = sheet.dossiers?.[row];
+      return make("th", { scope: "row" }, link, ...(page ? [" ", make("a", { href: page, className: "dossier", textContent: "dossier" })] : []));
     }
     const td = document.createElement("td");
     if (column.kind === "spark") {

@@ -295,6 +295,37 @@ byId("field-order")?.addEventListener("change", (event) => {
   fields[0].parentNode.append(...sorted);
 });
 
+// The command that opens the plate browser at a field: a page on a disk can start no program, so it is to be copied.
+function viewCommand(at) {
+  const command = `${byId("view-command").textContent} --at "${at}"`;
+  const made = element("p", "In the plate browser, from the folder of the plate: ", { class: "quiet command" });
+  const code = element("code", command);
+  const button = element("button", "Copy", { type: "button" });
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(command);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code); // the browser lets no page copy: it is marked, ready to be
+      button.textContent = "Marked: press Ctrl-C";
+    }
+  });
+  made.append(code, " ", button);
+  made.addEventListener("click", (event) => event.stopPropagation()); // a click beside it closes what it is in
+  return made;
+}
+document.addEventListener("click", () => {
+  const enlarged = lightbox.open && lightbox.querySelector(":scope > figure[data-at]");
+  if (enlarged && !lightbox.querySelector(".command")) lightbox.append(viewCommand(enlarged.dataset.at));
+});
+
+// A link into something folded unfolds it.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.('a[href^="#"]');
+  const fold = link && byId(link.hash.slice(1))?.closest("details");
+  if (fold) fold.open = true;
+});
+
 // One well: everything the page knows of it, opened by a click, by a link or by the address.
 const panel = byId("well-drawer");
 let opener = null;
@@ -358,7 +389,7 @@ async function showWell(name) {
     const patches = cube.quantities.find((one) => one.name === "patches with cells");
     const shares = cube.states.map((state) => cube.quantities.find((one) => one.name === state.name));
     const times = cube.times.map((hours, at) => {
-      const interval = store.low[at][well] < 0 ? "" : `${percentOf(store.low[at][well])} to ${percentOf(store.high[at][well])}`;
+      const interval = store.low[at][well] < 0 ? "" : `${(store.low[at][well] / 10).toFixed(1)} to ${percentOf(store.high[at][well])}`;
       const numbers = shares.map((one) => percentOf(atTime(one, at)[well]));
       const judged = Math.max(atTime(patches, at)[well], 0);
       return row([hours, percentOf(atTime(dead, at)[well]), interval, ...numbers, String(judged)]);
@@ -381,8 +412,7 @@ async function showWell(name) {
     }
     parts.push(element("h3", `Plate map (${store.source})`));
     parts.push(table([], store.map.map(({ name: title, cells }) => row([title, cells[well] || "—"])), "Line of the plate map"));
-    parts.push(element("p", "Look at the images of this plate with:", { class: "quiet" }), byId("view-command").cloneNode(true));
-    parts.at(-1).removeAttribute("id");
+    parts.push(viewCommand(`well=${name}&t=${cube.timepoints[time]}&field=0`));
   }
   body.replaceChildren(...parts);
   body.scrollTop = 0;

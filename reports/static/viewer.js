@@ -78,12 +78,16 @@ function showFractions() {
   const most = fraction.indexOf(Math.max(...fraction));
   byId("fractions").tBodies[0].replaceChildren(
     ...fraction.map((value, index) => {
-      const interval = low[index] === null ? "" : ` (${percent(low[index])} to ${percent(high[index])})`;
       const row = stateRow(index, value, index === most, value === null ? "—" : percent(value));
-      row.title = interval.trim();
+      const interval = document.createElement("small");
+      if (low[index] !== null) interval.textContent = `${percent(low[index])} to ${percent(high[index])}`;
+      row.cells[2].append(interval);
       return row;
     }),
   );
+  const { patches } = there.fractions;
+  byId("fractions").caption.textContent =
+    `Fraction of each state, as analysed, with 95 % interval, from ${patches} ${patches === 1 ? "patch" : "patches"} of all fields`;
 }
 
 // --- words

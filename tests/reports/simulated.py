@@ -20,8 +20,12 @@ HOURS = (0.0, 4.0, 8.0, 12.0)
 def write_plate(
     folder: Path, *, name: str = "P012", compounds: Sequence[str] = COMPOUNDS[:4], stride: int = 160, card: str = "",
     missing: Sequence[str] = (), verdict: str = "PASS", seed: int = 0, images: bool = True,
+    fluorescence: Sequence[str] = (),
 ) -> Path:  # fmt: skip
-    """Write one 96-well plate with its results and return its path; 8 vehicle and 6 positive wells."""
+    """Write one 96-well plate with its results and return its path; 8 vehicle and 6 positive wells.
+
+    The first channel of fluorescence shows the bodies that the projections show, the others a bright corner, row 0.
+    """
     rng = np.random.default_rng(seed)
     layout = _layout(compounds)
     path = folder / f"{name}.zarr"
@@ -57,7 +61,7 @@ def write_plate(
     record = {"version": "0.1.0", "settings": {"seed": seed}}
     for key, dataset in results.items():
         write_result(path, key, dataset, provenance=record)
-    _write_images(path, name, layout, rng, images=images)
+    _write_images(path, name, layout, rng, images=images, fluorescence=fluorescence)
     return path
 
 
@@ -285,12 +289,16 @@ def _normalized(fractions: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({"death_percent": percent}, coords=fractions.coords)
 
 
-def _write_images(path: Path, name: str, layout: xr.Dataset, rng: np.random.Generator, *, images: bool) -> None:
+def _write_images(
+    path: Path, name: str, layout: xr.Dataset, rng: np.random.Generator, *, images: bool,
+    fluorescence: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Soft bodies on a dark ground, only where a gallery looks: first replicates, first field, last timepoint."""
     wells = [str(well) for well in layout["well"].values]
     plate = create_plate(
         path, name=name, wells=wells, fields=2, timepoints=len(HOURS), shape_zyx=(1, PIXELS, PIXELS),
         voxel_um=(1.0, MICROMETRES, MICROMETRES), rows=8, columns=12, hours=HOURS, provenance={},
+        **({"fluorescence": tuple(fluorescence)} if fluorescence else {}),
     )  # fmt: skip
     y, x = np.mgrid[:PIXELS, :PIXELS]
     for index, well in enumerate(wells):
@@ -304,3 +312,9 @@ def _write_images(path: Path, name: str, layout: xr.Dataset, rng: np.random.Gene
                 -((((y - centre_y) / radius) ** 2 + ((x - centre_x) / (0.6 * radius)) ** 2) ** 2)
             )
         plate.write_field(well, field=0, timepoint=len(HOURS) - 1, volume=(index_map[None] * 1e4).astype(np.uint16))
+        if fluorescence:
+            corner = (np.hypot(y, x) < PIXELS / 4) * 4000 + 100
+            bodies = np.clip((index_map - 1.337) * 1e5, 1, None)
+            channels = {one: (corner if place else bodies) for place, one in enumerate(fluorescence)}
+            light = {one: image.astype(np.uint16) for one, image in channels.items()}
+            plate.write_fluorescence(well, field=0, timepoint=len(HOURS) - 1, images=light)

@@ -1,15 +1,21 @@
 import csv
+import html
 import re
+import shlex
+from itertools import combinations
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from plates.results import read_result, results_path, write_result
-from reports.campaign import campaign_alerts, write_campaign_report
+from reports.campaign import _agreement, campaign_alerts, write_campaign_report
 from reports.campaign_figures import clustered, kinetics_map, pathway_map, potency_and_share
 from reports.campaign_plates import changed_settings, differences, plates_of
+from reports.dossier import write_dossier
+from reports.page import Page
 from reports.plate_agreement_figures import bland_altman, control_chart
 from reports.ranking_table import ranking_columns
 
@@ -251,3 +257,41 @@ def words_in(text: str, name: str) -> bool:
 def _ranked(campaign: Path) -> tuple[xr.Dataset, xr.Dataset]:
     store = results_path(campaign)
     return read_result(store, "ranking"), read_result(store, "dose_response")
+
+
+def test_compounds_link_to_the_dossiers_beside_the_page_and_the_others_have_a_command(tmp_path: Path) -> None:
+    campaign = simulated.write_campaign(tmp_path)
+    out = tmp_path / "screen.html"
+    bare = write_campaign_report(campaign, out=out, plate_reports={}).read_text()
+    first, second = (str(name) for name in read_result(campaign, "ranking")["compound"].values[:2])
+    assert 'class="dossier"' not in bare.split("<main")[1].split("<script")[0]
+    command = f"tomoscreen dossier {campaign.name} {shlex.quote(first)}"
+    assert f"there is none yet. To make one, in the folder of the results: <code>{command}</code>" in html.unescape(
+        bare
+    )
+    page = write_dossier(campaign, first, out=tmp_path / "dossiers" / "any name.html")
+    (tmp_path / "dossiers" / f"{second}.html").write_text("<title>another screen</title>")
+    linked = write_campaign_report(campaign, out=out, plate_reports={}).read_text()
+    links = re.findall(r'<a class="dossier" href="([^"]+)">', linked)
+    assert links == ["./dossiers/any%20name.html"] * 2, "in the table and above the curve; a name alone proves nothing"
+    assert (out.parent / unquote(links[0])).resolve() == page.resolve()
+    assert "1 of 8 compounds has a dossier" in linked
+    assert f"tomoscreen dossier {campaign.name} {shlex.quote(second)}" in html.unescape(linked)
+
+
+def test_a_campaign_of_more_plates_than_are_drawn_says_so() -> None:
+    names = [f"P{number:03d}" for number in range(45)]
+    pairs = list(combinations(names, 2))
+    agreement = xr.Dataset(
+        {"first": ("pair", np.array([a for a, _ in pairs], dtype=object)),
+         "second": ("pair", np.array([b for _, b in pairs], dtype=object)),
+         "kind": ("pair", np.array(["plates"] * len(pairs), dtype=object)),
+         **{name: ("pair", np.full(len(pairs), 0.1)) for name in (
+             "concordance", "sd", "bias", "bias_low", "bias_high", "limit_low", "limit_low_low", "limit_high",
+             "limit_high_high")}},
+    )  # fmt: skip
+    drawn = _agreement(Page(Path("x.html")), {"agreement": agreement})
+    assert drawn is not None
+    told = [what for _, what in drawn["figures"]]
+    assert told[0].endswith("Drawn are the first 40 of 45 plates; the file has every pair.")
+    assert told[1].endswith("Drawn are the 40 of 990 pairs that differ most; the file has every pair.")

@@ -261,3 +261,63 @@ def test_displaying_passes_the_configuration_to_plotly(monkeypatch: pytest.Monke
 def with_excess(plate: Path) -> xr.Dataset:
     fractions = read_result(plate, "fractions")
     return fractions.assign(excess=fractions["fraction"] - 0.01)
+
+
+def left_out(fractions: xr.Dataset, *wells: str) -> xr.Dataset:
+    """The same plate with these wells masked."""
+    masked = np.where(np.isin(fractions["well"].values, wells), "a bubble", "").astype(object)
+    return fractions.assign_coords(masked=("well", masked))
+
+
+def test_controls_that_were_left_out_are_crosses_named_in_the_legend(plate: Path) -> None:
+    fractions = read_result(plate, "fractions")
+    vehicle = str(fractions["well"].values[fractions["control"].values == "negative"][2])
+    for figure in (
+        figures.control_strip(left_out(fractions, vehicle), timepoint=3),
+        figures.rows_and_columns(left_out(fractions, vehicle), timepoint=3),
+    ):
+        crosses = [trace for trace in figure.data if str(trace.marker.symbol) == "x-thin-open"]
+        assert {str(well) for trace in crosses if trace.customdata is not None for well in trace.customdata} == {
+            vehicle
+        }
+        assert [trace.name for trace in crosses if trace.showlegend] == ["left out"]
+        others = [trace for trace in figure.data if trace not in crosses and trace.customdata is not None]
+        assert vehicle not in {str(well) for trace in others for well in trace.customdata}
+    assert not [t for t in figures.control_strip(fractions, timepoint=3).data if t.name == "left out"]
+
+
+def test_no_well_lies_outside_the_frame_of_its_curve(plate: Path) -> None:
+    fits = read_result(plate, "dose_response")
+    compound = str(fits["compound"].values[0])
+    response = fits["response"].values.copy()
+    response[0, 0, 0, 0], response[0, 0, -1, 0] = -0.55, 1.3  # fewer deaths than vehicle; more than all
+    figure = figures.dose_response(fits.assign(response=(fits["response"].dims, response)), compound=compound)
+    low, high = figure.layout.yaxis.range
+    assert low < -0.55
+    assert high > 1.3
+    wells = [float(y) for trace in figure.data if trace.mode == "markers" for y in trace.y]
+    assert min(wells) == -0.55
+    assert max(wells) == 1.3
+
+
+def test_statistics_over_time_have_their_stored_intervals(plate: Path) -> None:
+    quality = read_result(plate, "quality")
+    figure = figures.quality_over_time(quality, hours=[0, 4, 8, 12], limit=0.4)
+    death = quality.sel(readout="death")
+    for trace, name in zip(figure.data, ("z_prime", "robust_z_prime"), strict=False):
+        np.testing.assert_allclose(np.array(trace.y) + trace.error_y.array, death[f"{name}_high"].values)
+        np.testing.assert_allclose(np.array(trace.y) - trace.error_y.arrayminus, death[f"{name}_low"].values)
+
+
+def test_the_forest_keeps_the_symbol_of_a_pathway_and_points_to_either_bound(plate: Path) -> None:
+    ranking = read_result(plate, "ranking").isel(compound=slice(0, 3))
+    ends = {"ec50": [np.nan, 2.0, np.nan], "ec50_low": [0.0, 1.0, 24.0], "ec50_high": [0.1, 4.0, np.inf]}
+    status = np.array(["below_range", "quantified", "above_range"], dtype=object)
+    apoptosis = np.array(["apoptosis"] * 3, dtype=object)
+    columns = {"status": status, "dominant_pathway": apoptosis, **ends}
+    ranking = ranking.assign({name: ("compound", values) for name, values in columns.items()})
+    figure = figures.potency_by_pathway(ranking, dose_max=30)
+    known = next(trace for trace in figure.data if trace.name == "A apoptosis")
+    assert known.marker.symbol == "triangle-up"
+    bounds = {trace.marker.symbol: list(trace.x) for trace in figure.data if "-open" in str(trace.marker.symbol)}
+    assert bounds == {"triangle-right-open": [24.0], "triangle-left-open": [0.1]}

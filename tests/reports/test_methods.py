@@ -130,3 +130,11 @@ def test_settings_are_told_where_they_differ_from_the_defaults() -> None:
 def test_changed_settings_end_the_text(results: dict[str, xr.Dataset]) -> None:
     assert methods_text(results, changed=["seed: 3 (default 0)"])[-1].endswith("defaults: seed: 3 (default 0).")
     assert methods_text(results, changed=[])[-1].endswith("defaults: none.")
+
+
+def test_probabilities_without_a_card_are_told_as_not_recorded(results: dict[str, xr.Dataset]) -> None:
+    bare = results["probabilities"].copy()
+    bare.attrs = {}
+    text = " ".join(methods_text({**results, "probabilities": bare}))
+    assert "patches (their size is not recorded). How many cells a patch had to hold is not recorded." in text
+    assert "The classifier not recorded (SHA-256 not recorded) gave every such patch" in text

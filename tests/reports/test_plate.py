@@ -83,9 +83,11 @@ def test_the_controls_are_told_with_their_number_and_the_limit(plate: Path, plat
     assert row[1].startswith(f"{death['z_prime'].item():.3g} ")
     assert row[8:10] == ["8", "6"]
     assert cells(plate_page.read_text(), "controls", "limit of the verdict, for death")[2] == "at least 0.4"
-    alerts = plate_page.read_text().split('<section id="maps">')[0]
-    assert alerts.count("PASS when Z&#39; of death is at least 0.4.") == 1, "the rule is told once, and folded"
-    assert "<details><summary>How the verdict PASS is reached" in alerts
+    page = plate_page.read_text()
+    assert page.count("PASS when Z&#39; of death is at least 0.4.") == 1, "the rule is told once, in the methods"
+    assert '<a href="#verdict-rule">How the verdict is reached</a>' in page.split('<section id="maps">')[0]
+    value = death["robust_z_prime"].item()
+    assert f"Robust Z' of death at 12 h is {value:.3g} (" in page.split('<section id="maps">')[0]
 
 
 def test_the_files_beside_the_page_hold_the_exact_values(plate: Path, plate_page: Path) -> None:

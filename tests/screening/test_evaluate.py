@@ -9,10 +9,12 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from models.classifier import Card, build_classifier, save_classifier
 from plates.errors import ClassifierError, SettingsError
 from plates.states import STATES
+from reports.classifier import MOST_PICTURES, picture_file, write_classifier_report
 from screening.evaluate import evaluate_classifier, summary, warnings_of
 from tests.models.made_patches import MEDIUM, made_index
 from tests.models.own_images import write_images
@@ -80,6 +82,24 @@ def test_wells_that_trained_or_chose_are_left_out(tmp_path: Path) -> None:
     ]
     predictions = pd.read_csv(tmp_path / "record" / "predictions.csv")
     assert predictions["x_um"].nunique() == 5
+
+
+def test_pictures_of_the_worst_errors_stay_with_the_record_and_draw_the_page_again(tmp_path: Path) -> None:
+    out = tmp_path / "record"
+    record = judged(untrained(tmp_path / "classifier"), annotate(tmp_path / "table.csv"), out)
+    worst = [error["row"] for error in record["errors"][:MOST_PICTURES]]
+    assert worst, "an untrained classifier errs"
+    assert sorted(path.name for path in out.glob("*.png")) == sorted(map(picture_file, worst))
+    with Image.open(out / picture_file(worst[0])) as picture:
+        pixels = np.asarray(picture.convert("RGB"))[:, :PX].astype(int)
+    assert np.ptp(pixels, axis=2).max() == 0, "the patch itself is grey"
+    place = pd.read_csv(out / "predictions.csv").iloc[worst[0]]
+    plate = MadePlate().projection(place["well"], field=0, timepoint=0)
+    cell = plate[:, int(place["x_um"] / UM) // PX * PX :][:, :PX].astype(float)
+    assert np.corrcoef(cell.ravel(), pixels[..., 0].ravel())[0, 1] > 0.99
+    page = (out / "evaluation.html").read_bytes()
+    assert page.count(b"<img ") == len(worst)
+    assert write_classifier_report(out, out=out / "evaluation.html").read_bytes() == page
 
 
 def test_a_table_with_splits_is_taken_at_its_word_and_known_wells_are_warned_of(tmp_path: Path) -> None:
