@@ -55,15 +55,20 @@ def fingerprint_of(file: Path) -> list[Any]:
 
 def why_other(file: Path, recorded: Sequence[Any]) -> str:
     """What is wrong with a file whose size and checksum were recorded; empty where it is as it was written."""
+    return read_recorded(file, recorded)[1]
+
+
+def read_recorded(file: Path, recorded: Sequence[Any]) -> tuple[bytes, str]:
+    """A file whose size and checksum were recorded, and what is wrong with it; empty where it is as it was written."""
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        return "is missing"
+        return b"", "is missing"
     except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
+        return b"", f"cannot be read ({error.strerror or error})"
     if len(data) != recorded[0]:
-        return "is empty" if not data else f"has {len(data):,} bytes, {recorded[0]:,} were written"
-    return "" if has_checksum(data, recorded[1]) else "holds other bytes than were written"
+        return data, "is empty" if not data else f"has {len(data):,} bytes, {recorded[0]:,} were written"
+    return data, "" if has_checksum(data, recorded[1]) else "holds other bytes than were written"
 
 
 def seal(text: str) -> str:

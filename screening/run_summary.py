@@ -111,7 +111,7 @@ class RunSummary:
             f"with {self.workers} worker{'s' if self.workers > 1 else ''} on {', '.join(sorted(self.devices))}"
         )
         told.append(f"  the workers' time: {self._shares()}")
-        if self.timing["held_batch"]:
+        if self.timing.get("held_batch"):
             told.append(
                 f"  the device's memory did not hold the batches asked for: some were cut down to "
                 f"{self.timing['held_batch']}"

@@ -18,7 +18,7 @@ from plates.store import open_plate
 from screening.analyse import CAMPAIGN_RESULTS, PLATE_RESULTS, analyse_plate, require_current
 from screening.classify import classify_plate
 from screening.pipeline import Outcome, run
-from screening.settings import AnalysisSettings, WorkerSettings, read_settings
+from screening.settings import AnalysisSettings, Settings, WorkerSettings, read_settings
 
 
 def all_results(outcome: Outcome) -> dict[str, xr.Dataset]:
@@ -40,6 +40,10 @@ def assert_same(first: dict[str, xr.Dataset], second: dict[str, xr.Dataset]) -> 
     assert first.keys() == second.keys()
     for name in first:
         xr.testing.assert_identical(first[name], second[name])
+
+
+def first_plate(settings: Settings) -> Settings:
+    return settings.model_copy(update={"plates": settings.plates[:1]})
 
 
 def written(folder: Path) -> dict[str, int]:
@@ -131,7 +135,7 @@ def test_an_altered_classifier_is_refused_before_anything_is_converted(settings_
 def test_a_cluster_is_found_by_its_address(settings_file: Path) -> None:
     from distributed import LocalCluster
 
-    settings = read_settings(settings_file)
+    settings = first_plate(read_settings(settings_file))
     with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as there:
         workers = WorkerSettings(count=1, scheduler=there.scheduler_address)
         outcome = run(settings.model_copy(update={"workers": workers}))
@@ -142,7 +146,10 @@ def test_a_cluster_is_found_by_its_address(settings_file: Path) -> None:
 def test_a_signal_stops_a_run_with_one_sentence_and_keeps_what_is_finished(
     number: signal.Signals, code: int, settings_file: Path
 ) -> None:
-    settings_file.write_text(settings_file.read_text().replace("count = 1", "count = 2"))
+    text = settings_file.read_text().replace("count = 1", "count = 2")
+    before, first, rest = text.split("[[plates]]")
+    settings_file.write_text(before + "[[plates]]" + first + rest[rest.index("\n[") :])
+    assert len(read_settings(settings_file).plates) == 1
     target = read_settings(settings_file).campaign.out
     process = subprocess.Popen(
         [sys.executable, "-m", "screening", "run", str(settings_file)],

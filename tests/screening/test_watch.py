@@ -33,6 +33,15 @@ def eight(tmp_path_factory: pytest.TempPathFactory, classifier: Path) -> tuple[P
     return campaign(folder, wells=8, shape=(8, 176, 176), classifier=classifier)
 
 
+@pytest.fixture(scope="module")
+def plain(eight: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plate that `run` makes of them."""
+    settings = read_settings(eight[1]).model_copy(update={"workers": WorkerSettings(count=1)})
+    source = settings.plates[0].model_copy(update={"acquisitions": eight[0]})
+    settings = settings.model_copy(update={"plates": (source,)})
+    return run(elsewhere(settings, tmp_path_factory.mktemp("plain"))).plates["P001"]
+
+
 @pytest.fixture
 def coming(eight: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Settings]:
     """The acquisitions, and settings with a folder of the test's own for them and for the results."""
@@ -42,6 +51,12 @@ def coming(eight: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Settings]:
     plate = settings.plates[0].model_copy(update={"acquisitions": tmp_path / "P001"})
     own = settings.model_copy(update={"plates": (plate,), "workers": WorkerSettings(count=1)})
     return source, elsewhere(own, tmp_path / "results")
+
+
+def assert_same(found: Path, plain: Path) -> None:
+    """All alike, but for where the acquisitions lie and when they were copied there."""
+    assert differences(found, plain) == ["sources"]
+    np.testing.assert_array_equal(read_result(found, "sources")["sha256"], read_result(plain, "sources")["sha256"])
 
 
 def copy(source: Path, target: Path, *, files: slice = slice(None)) -> list[Path]:
@@ -54,16 +69,13 @@ def copy(source: Path, target: Path, *, files: slice = slice(None)) -> list[Path
     return copied
 
 
-def test_files_written_slowly_cut_short_or_renamed_end_as_run_ends(
-    coming: tuple[Path, Settings], tmp_path: Path
-) -> None:
+def test_files_written_slowly_cut_short_or_renamed_end_as_run_ends(coming: tuple[Path, Settings], plain: Path) -> None:
     source, settings = coming
     told: list[str] = []
     writer = start_writer(source, settings.plates[0].acquisitions, every_s=0.3, cut_s=2.0)
     watched = watch(settings, settle_s=SETTLE_S, expected=(1, 1), tell=told.append)
     assert writer.wait() == 0
-    plain = run(elsewhere(settings, tmp_path / "plain"))
-    assert differences(watched.outcome.plates["P001"], plain.plates["P001"]) == []
+    assert_same(watched.outcome.plates["P001"], plain)
     assert watched.why == "all frames were there"
     assert any("not a complete TCF" in line for line in told), "a file cut short was waited for, and told of"
     assert sum("its file" in line for line in told) == 8
@@ -86,7 +98,7 @@ def test_files_written_slowly_cut_short_or_renamed_end_as_run_ends(
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
 def test_a_watch_that_was_killed_and_terminated_goes_on_to_the_same_results(
-    coming: tuple[Path, Settings], tmp_path: Path
+    coming: tuple[Path, Settings], plain: Path, tmp_path: Path
 ) -> None:
     source, settings = coming
     copy(source, settings.plates[0].acquisitions, files=slice(4))
@@ -116,8 +128,7 @@ def test_a_watch_that_was_killed_and_terminated_goes_on_to_the_same_results(
     assert "Stopped" in page.read_text(encoding="utf-8")
     copy(source, settings.plates[0].acquisitions, files=slice(4, None))
     watched = watch(settings, settle_s=SETTLE_S, expected=(1, 1), port=None)
-    plain = run(elsewhere(settings, tmp_path / "plain"))
-    assert differences(watched.outcome.plates["P001"], plain.plates["P001"]) == []
+    assert_same(watched.outcome.plates["P001"], plain)
     assert not list(settings.campaign.out.rglob("*.partial"))
 
 
@@ -138,7 +149,7 @@ def test_a_file_that_stays_cut_short_is_waited_for_and_reported_at_the_end(comin
 
 
 def test_first_looks_are_shown_and_not_stored(
-    coming: tuple[Path, Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    coming: tuple[Path, Settings], plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, settings = coming
     copy(source, settings.plates[0].acquisitions)
@@ -154,8 +165,7 @@ def test_first_looks_are_shown_and_not_stored(
     monkeypatch.setattr("screening.watched_plate._QUICK_ABOVE_S", 0.0)
     watched = watch(settings, settle_s=SETTLE_S, until_idle_s=1.0, port=None)
     assert looked == [True] * 8
-    plain = run(elsewhere(settings, tmp_path / "plain"))
-    assert differences(watched.outcome.plates["P001"], plain.plates["P001"]) == []
+    assert_same(watched.outcome.plates["P001"], plain)
     assert "first look</td>" not in watched.page.read_text(encoding="utf-8")
 
 
